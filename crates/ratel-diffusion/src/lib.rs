@@ -1,0 +1,1 @@
+//! Tokenizer, noise schedules, samplers, random numbers and the pipeline.

@@ -1,0 +1,1 @@
+//! Runs a plan on wgpu or on the CPU twins.

@@ -1,0 +1,1 @@
+//! The Rust half of each WGSL kernel: registry, linker, costs, cases and CPU twins.

@@ -1,0 +1,1 @@
+//! CLIP text encoder, UNet and VAE as functions that build a graph.

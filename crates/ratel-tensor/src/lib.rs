@@ -1,0 +1,11 @@
+//! Shapes, element types, host tensors and key paths: the plain data that every other crate speaks.
+
+mod elem;
+mod host;
+mod key;
+mod shape;
+
+pub use elem::Elem;
+pub use host::HostTensor;
+pub use key::{join, matches};
+pub use shape::Shape;

@@ -1,0 +1,1 @@
+//! Checkpoints: safetensors by memory map, layouts, key maps, element conversion.
