@@ -1,1 +1,42 @@
-//! The Rust half of each WGSL kernel: registry, linker, costs, cases and CPU twins.
+//! The Rust half of each WGSL kernel: what it computes, with which sizes, at what cost, and its twin on the CPU.
+//!
+//! Two ideas carry this crate:
+//! - an [`Op`] says *what* is computed: an operation with all its sizes, its operands by name, its cost, its twin (a
+//!   plain loop that defines the right answer) and the cases it is tested on;
+//! - a [`Kernel`] says *how*: one WGSL file under `shaders/`, and for which ops and targets it can be used, on what
+//!   grid. An op has one kernel or several; [`choose`] picks one.
+//!
+//! The twin, the file, the entry point, this crate's module and the profiler's row all share the kernel's name.
+
+mod kernel;
+mod linker;
+mod op;
+mod reflect;
+mod registry;
+mod values;
+
+pub mod activation;
+pub mod add;
+pub mod attention;
+pub mod combine;
+pub mod concat;
+pub mod conv2d;
+pub mod embedding;
+pub mod geglu;
+pub mod group_norm;
+pub mod group_norm_stats;
+pub mod guidance;
+pub mod layer_norm;
+pub mod matmul;
+pub mod rgb8;
+pub mod scale_latents;
+pub mod time_embedding;
+pub mod to_vector;
+pub mod upsample;
+
+pub use kernel::{Constant, Kernel, Limits, Schedule, Target, WeightStorage, grid_1d, grid_2d};
+pub use linker::{LinkError, Options, Shaders, link};
+pub use op::{Cost, Op, Operand, Operation, Param, Role};
+pub use reflect::{Binding, Reflection, reflect};
+pub use registry::{Choice, choose, kernels, kernels_of, variants};
+pub use values::{Values, ValuesMut};
