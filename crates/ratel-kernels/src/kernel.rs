@@ -54,6 +54,8 @@ impl Limits {
 /// What kernels are chosen for: a device and the precision of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
+    /// Whether ops run as their CPU twins, without a device.
+    pub twins: bool,
     /// The type of activations.
     pub elem: Elem,
     /// The storage of layers' matrices.
@@ -71,6 +73,7 @@ pub struct Target {
 impl Target {
     /// A device of which only WebGPU's guarantees are known, at full precision.
     pub const PLAIN: Target = Target {
+        twins: false,
         elem: Elem::F32,
         weight: WeightStorage::F32,
         f16: false,
@@ -78,6 +81,14 @@ impl Target {
         software: false,
         limits: Limits::WEBGPU,
     };
+}
+
+impl Target {
+    /// The CPU twins, over weights of this type.
+    pub const fn twins(weight: WeightStorage) -> Target {
+        let limits = Limits { binding_bytes: u64::MAX, buffer_bytes: u64::MAX, ..Limits::WEBGPU };
+        Target { twins: true, weight, limits, ..Target::PLAIN }
+    }
 }
 
 /// A value for one of a kernel's `override` declarations.
