@@ -1,5 +1,17 @@
 //! The op graph, shape inference, fusion, and the plan of steps and memory slots.
+//!
+//! Three stages of plain data: a [`Graph`] says what is computed, a [`Plan`] how, the engine where.
 
+mod bands;
+mod fuse;
+mod graph;
+mod layers;
 mod plan;
+mod planner;
+mod slots;
 
+pub use fuse::Rule;
+pub use graph::{Finished, Graph, GraphError, Module, Tensor};
+pub use layers::Stride;
 pub use plan::{Layout, Memory, Observed, Place, Plan, Port, Step, Weight};
+pub use planner::{PlanError, PlanOptions};

@@ -1,0 +1,202 @@
+//! Fusion: rules that put one op into another, each by its name, each to be switched off by itself.
+//!
+//! A rule looks at one node and its inputs, and if it fits rewrites the node in place: the op that was fused in is then
+//! read by no one and is dropped. A tensor that something else reads too, or that a trace asked for, is never fused away.
+
+use crate::graph::{Finished, Node, NodeId, NodeKind};
+use ratel_kernels::activation::Act;
+use ratel_kernels::{Op, Role};
+
+/// A fusion rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// A bias into the matrix product or convolution before it.
+    Bias,
+    /// The time embedding, a row per image, into the convolution before it.
+    ImageBias,
+    /// An activation function into the matrix product or convolution before it.
+    Activation,
+    /// SiLU into the group norm before it.
+    NormActivation,
+    /// A residual into the matrix product or convolution before it.
+    Residual,
+    /// Enlargement into the convolution after it.
+    Upsample,
+    /// Concatenation into the norms, products and convolutions after it, which read two inputs instead.
+    Concat,
+}
+
+impl Rule {
+    /// Every rule, in the order in which they are tried.
+    pub const ALL: [Rule; 7] = [
+        Rule::Bias,
+        Rule::ImageBias,
+        Rule::Activation,
+        Rule::NormActivation,
+        Rule::Residual,
+        Rule::Upsample,
+        Rule::Concat,
+    ];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::Bias => "bias",
+            Rule::ImageBias => "image-bias",
+            Rule::Activation => "activation",
+            Rule::NormActivation => "norm-activation",
+            Rule::Residual => "residual",
+            Rule::Upsample => "upsample",
+            Rule::Concat => "concat",
+        }
+    }
+}
+
+/// Applies `rules` until none fits. Tensors in `kept` are not fused away.
+pub(crate) fn fuse(graph: &mut Finished, rules: &[Rule], kept: &[NodeId]) {
+    let mut uses = vec![0usize; graph.nodes.len()];
+    for node in &graph.nodes {
+        for (_, input) in &node.inputs {
+            uses[*input] += 1;
+        }
+    }
+    for &node in kept.iter().chain(graph.outputs.iter().map(|(_, node, _)| node)) {
+        uses[node] += 1;
+    }
+    for &rule in rules {
+        for id in 0..graph.nodes.len() {
+            let fused = match rule {
+                Rule::Concat => concat(&graph.nodes, id, &uses),
+                _ => with_input(&graph.nodes, id, rule, &uses),
+            };
+            if let Some(Fused { node, dropped }) = fused {
+                for (_, input) in &graph.nodes[id].inputs {
+                    uses[*input] -= 1;
+                }
+                for (_, input) in &node.inputs {
+                    uses[*input] += 1;
+                }
+                graph.nodes[id] = node;
+                // what only the dropped node read is read once less, now that no one reads it
+                if uses[dropped] == 0 {
+                    for (_, input) in &graph.nodes[dropped].inputs {
+                        uses[*input] -= 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Fused {
+    node: Node,
+    dropped: NodeId,
+}
+
+/// One of the rules that join a node with an input that no one else reads.
+fn with_input(nodes: &[Node], id: NodeId, rule: Rule, uses: &[usize]) -> Option<Fused> {
+    let NodeKind::Op(op) = &nodes[id].kind else { return None };
+    nodes[id].inputs.iter().filter(|(_, input)| uses[*input] == 1).find_map(|&(slot, input)| {
+        let NodeKind::Op(before) = &nodes[input].kind else { return None };
+        let other = nodes[id].inputs.iter().find(|(name, _)| *name != slot).map(|(_, node)| *node);
+        let joined = match (rule, before, op) {
+            (Rule::Bias, before, Op::Add(add)) if slot == "a" => {
+                let vector = other.filter(|&b| nodes[b].role == Role::Vector && add.span == add.count)?;
+                Some(match before {
+                    Op::Matmul(mm) if !mm.bias && mm.act == Act::None && !mm.residual && add.period == mm.n => {
+                        (ratel_kernels::matmul::Matmul { bias: true, ..*mm }.into(), Some(("bias", vector)))
+                    }
+                    Op::Conv2d(conv)
+                        if !conv.bias && conv.act == Act::None && !conv.residual && add.period == conv.n =>
+                    {
+                        (ratel_kernels::conv2d::Conv2d { bias: true, ..*conv }.into(), Some(("bias", vector)))
+                    }
+                    _ => return None,
+                })
+            }
+            (Rule::ImageBias, Op::Conv2d(conv), Op::Add(add)) if slot == "a" => {
+                let fits = add.period == conv.n && add.span == conv.out_h * conv.out_w * conv.n;
+                let free = !conv.image_bias && conv.act == Act::None && !conv.residual;
+                let row = other.filter(|&b| fits && free && nodes[b].role == Role::Activation)?;
+                Some((ratel_kernels::conv2d::Conv2d { image_bias: true, ..*conv }.into(), Some(("image_bias", row))))
+            }
+            (Rule::Activation, Op::Matmul(mm), Op::Activation(act)) if mm.act == Act::None && !mm.residual => {
+                Some((ratel_kernels::matmul::Matmul { act: act.act, ..*mm }.into(), None))
+            }
+            (Rule::Activation, Op::Conv2d(conv), Op::Activation(act)) if conv.act == Act::None && !conv.residual => {
+                Some((ratel_kernels::conv2d::Conv2d { act: act.act, ..*conv }.into(), None))
+            }
+            (Rule::NormActivation, Op::GroupNorm(norm), Op::Activation(act)) if norm.act == Act::None => {
+                Some((ratel_kernels::group_norm::GroupNorm { act: act.act, ..*norm }.into(), None))
+            }
+            (Rule::Residual, before, Op::Add(add)) if add.period == add.count => {
+                let residual = other.filter(|&other| other != input && nodes[other].role == Role::Activation)?;
+                Some(match before {
+                    Op::Matmul(mm) if !mm.residual => {
+                        (ratel_kernels::matmul::Matmul { residual: true, ..*mm }.into(), Some(("residual", residual)))
+                    }
+                    Op::Conv2d(conv) if !conv.residual => {
+                        (ratel_kernels::conv2d::Conv2d { residual: true, ..*conv }.into(), Some(("residual", residual)))
+                    }
+                    _ => return None,
+                })
+            }
+            (Rule::Upsample, Op::Upsample(up), Op::Conv2d(conv)) if slot == "x" && conv.upsample.is_none() => {
+                let conv =
+                    ratel_kernels::conv2d::Conv2d { h: up.h, w: up.w, upsample: Some([up.out_h, up.out_w]), ..*conv };
+                let mut inputs = nodes[id].inputs.clone();
+                inputs.retain(|(name, _)| *name != "x");
+                inputs.extend(&nodes[input].inputs);
+                return Some(Fused { node: replaced(nodes, id, conv.into(), inputs), dropped: input });
+            }
+            _ => None,
+        };
+        // the op of the earlier node, with the later node's other input, takes the later node's place
+        let (op, extra): (Op, Option<(&'static str, NodeId)>) = joined?;
+        let mut inputs = nodes[input].inputs.clone();
+        inputs.extend(extra);
+        let node = Node { label: nodes[input].label.clone(), ..replaced(nodes, id, op, inputs) };
+        Some(Fused { node, dropped: input })
+    })
+}
+
+/// Reads the two halves of a concatenation instead of the whole, where every reader of it can.
+fn concat(nodes: &[Node], id: NodeId, uses: &[usize]) -> Option<Fused> {
+    let NodeKind::Op(op) = &nodes[id].kind else { return None };
+    let whole = nodes[id].inputs.iter().find(|(name, _)| *name == "x").map(|(_, node)| *node)?;
+    let NodeKind::Op(Op::Concat(halves)) = &nodes[whole].kind else { return None };
+    let readers =
+        nodes.iter().filter(|node| node.inputs.iter().any(|(name, n)| *n == whole && *name == "x" && reads_two(node)));
+    // readers before this one have been rewritten and count no more
+    if readers.count() != uses[whole] {
+        return None;
+    }
+    let op = match op {
+        Op::Matmul(op) => ratel_kernels::matmul::Matmul { k1: halves.c1, ..*op }.into(),
+        Op::Conv2d(op) => ratel_kernels::conv2d::Conv2d { c1: halves.c1, ..*op }.into(),
+        Op::GroupNormStats(op) => ratel_kernels::group_norm_stats::GroupNormStats { c1: halves.c1, ..*op }.into(),
+        Op::GroupNorm(op) => ratel_kernels::group_norm::GroupNorm { c1: halves.c1, ..*op }.into(),
+        _ => return None,
+    };
+    let mut inputs = nodes[id].inputs.clone();
+    inputs.retain(|(name, _)| *name != "x");
+    for (name, half) in &nodes[whole].inputs {
+        inputs.push((if *name == "a" { "x" } else { "x2" }, *half));
+    }
+    Some(Fused { node: replaced(nodes, id, op, inputs), dropped: whole })
+}
+
+/// Whether a node's op can read its input from two tensors, and does not yet.
+fn reads_two(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::Op(Op::Matmul(op)) => op.k1 == op.k,
+        NodeKind::Op(Op::Conv2d(op)) => op.c1 == op.c,
+        NodeKind::Op(Op::GroupNormStats(op)) => op.c1 == op.c,
+        NodeKind::Op(Op::GroupNorm(op)) => op.c1 == op.c,
+        _ => false,
+    }
+}
+
+fn replaced(nodes: &[Node], id: NodeId, op: Op, inputs: Vec<(&'static str, NodeId)>) -> Node {
+    Node { kind: NodeKind::Op(op), inputs, ..nodes[id].clone() }
+}
