@@ -1,1 +1,3 @@
 //! Tokenizer, noise schedules, samplers, random numbers and the pipeline.
+
+pub mod text;
