@@ -255,7 +255,7 @@ impl<'g> Module<'g> {
         let shape = self.shape(name);
         let path = ratel_tensor::join(&self.path, name);
         let key = ratel_tensor::join(&self.graph.component, &path);
-        if shape.len() > 0 && !fits(&shape) {
+        if !shape.is_empty() && !fits(&shape) {
             self.graph.fail(GraphError::Misfit { key: key.clone(), shape, needed: needed() });
         }
         let known = self.graph.state.borrow().weights.get(&key).copied();
@@ -268,9 +268,5 @@ impl<'g> Module<'g> {
         state.weights.insert(key, tensor.node);
         state.touched.insert(path);
         tensor
-    }
-
-    pub(crate) fn graph(&self) -> &'g Graph {
-        self.graph
     }
 }

@@ -71,7 +71,7 @@ impl<'g> Tensor<'g> {
         let n = weight.shape.first().copied().unwrap_or(1);
         let op = Matmul { m: self.shape.rows(), n, k, k1: k, ..Matmul::default() };
         let y = self.op(w.label(), op, &[("x", self), ("w", weight)], self.shape.with_last(n));
-        y.bias(w)
+        y.bias(w).named(w)
     }
 
     /// Convolution of `(N, H, W, C)` (`torch.nn.Conv2d`). The bias is optional.
@@ -108,7 +108,7 @@ impl<'g> Tensor<'g> {
             ..Conv2d::default()
         };
         let y = self.op(w.label(), op, &[("x", self), ("w", weight)], [batch, out_h, out_w, n].into());
-        y.bias(w)
+        y.bias(w).named(w)
     }
 
     /// Adds the module's bias, if it has one.
@@ -119,13 +119,13 @@ impl<'g> Tensor<'g> {
         let n = self.shape.last();
         let bias =
             w.parameter("bias", Layout::AsIs, Role::Vector, |s| *s == [n], || format!("an output of {n} channels"));
-        self.plus(w.label(), bias)
+        self.plus(w.label(), bias, self.shape.count())
     }
 
     /// Group norm over the channels of `(N, H, W, C)` (`torch.nn.GroupNorm`).
     pub fn group_norm(self, w: &Module<'g>, groups: usize, eps: f32) -> Self {
         let [batch, h, width, c] = self.feature_map(&w.label());
-        if groups == 0 || c % groups != 0 {
+        if groups == 0 || !c.is_multiple_of(groups) {
             self.invalid(&w.label(), format!("{c} channels do not fall into {groups} groups"));
             return self;
         }
@@ -136,14 +136,14 @@ impl<'g> Tensor<'g> {
         let count = op.output().count;
         let stats = self.op(w.label(), op, &[("x", self)], [count].into());
         let op = GroupNorm { batch, rows: pixels, pixels, c, c1: c, groups, chunk, eps, act: Act::None };
-        self.op(w.label(), op, &[("x", self), ("stats", stats), ("gamma", gamma), ("beta", beta)], self.shape)
+        self.op(w.label(), op, &[("x", self), ("stats", stats), ("gamma", gamma), ("beta", beta)], self.shape).named(w)
     }
 
     /// Layer norm over the last axis (`torch.nn.LayerNorm`).
     pub fn layer_norm(self, w: &Module<'g>, eps: f32) -> Self {
         let (gamma, beta) = self.scale_and_shift(w);
         let op = LayerNorm { rows: self.shape.rows(), c: self.shape.last(), eps };
-        self.op(w.label(), op, &[("x", self), ("gamma", gamma), ("beta", beta)], self.shape)
+        self.op(w.label(), op, &[("x", self), ("gamma", gamma), ("beta", beta)], self.shape).named(w)
     }
 
     fn scale_and_shift(self, w: &Module<'g>) -> (Self, Self) {
@@ -167,7 +167,7 @@ impl<'g> Tensor<'g> {
     /// First half of the last axis times the GELU of the second.
     pub fn geglu(self) -> Self {
         let c = self.shape.last();
-        if c % 2 != 0 {
+        if !c.is_multiple_of(2) {
             self.invalid(&self.label(), format!("{c} channels have no halves"));
             return self;
         }
@@ -186,7 +186,7 @@ impl<'g> Tensor<'g> {
                 return self;
             }
         };
-        if heads == 0 || row % heads != 0 {
+        if heads == 0 || !row.is_multiple_of(heads) {
             self.invalid(&module.label(), format!("{row} channels do not fall into {heads} heads"));
             return self;
         }
@@ -213,24 +213,26 @@ impl<'g> Tensor<'g> {
         self.op(module.label(), op, &[("x", self)], [batch, out_h, out_w, c].into())
     }
 
-    /// The sum; `b` may be of the same shape, or lack outer axes, or have one row of channels for each image.
-    fn plus(self, label: String, b: Self) -> Self {
-        let count = self.shape.count();
-        let (span, period) = match (&*self.shape, &*b.shape) {
-            (a, b) if a.ends_with(b) => (count, b.iter().product()),
-            (&[n, .., c], &[n2, c2]) if n == n2 && c == c2 && n > 0 => (count / n, c),
-            _ => {
-                self.invalid(&label, format!("{} can't be added to {}", b.shape, self.shape));
-                return self;
-            }
-        };
-        self.op(label, Add { count, span, period }, &[("a", self), ("b", b)], self.shape)
+    /// Adds one row of `(N, C)` to every pixel or token of its image.
+    pub fn add_per_image(self, rows: Self) -> Self {
+        let [n, c] = [self.shape.first().copied().unwrap_or(1), self.shape.last()];
+        if *rows.shape != [n, c] || n == 0 {
+            self.invalid(&self.label(), format!("rows of {} can't be added to images of {}", rows.shape, self.shape));
+            return self;
+        }
+        self.plus(self.label(), rows, self.shape.count() / n)
+    }
+
+    /// The sum with `b`, which is repeated within each `span` values and moves on after it.
+    fn plus(self, label: String, b: Self, span: usize) -> Self {
+        let op = Add { count: self.shape.count(), span, period: b.shape.count() * span / self.shape.count().max(1) };
+        self.op(label, op, &[("a", self), ("b", b)], self.shape)
     }
 
     /// Sinusoidal embeddings of `(N)` timesteps: `(N, dim)`.
     pub fn time_embedding(self, dim: usize, cos_first: bool, shift: f32) -> Self {
         let count = self.shape.count();
-        if dim < 2 || dim % 2 != 0 {
+        if dim < 2 || !dim.is_multiple_of(2) {
             self.invalid(&self.label(), format!("timesteps can't be embedded in {dim} channels"));
             return self;
         }
@@ -251,7 +253,7 @@ impl<'g> Tensor<'g> {
             _ => [1, self.shape.count()],
         };
         let op = Embedding { count: batch * tokens, c, first: 0, rows, vocabulary: rows };
-        self.op(w.label(), op, &[("ids", self), ("table", table)], [batch, tokens, c].into())
+        self.op(w.label(), op, &[("ids", self), ("table", table)], [batch, tokens, c].into()).named(w)
     }
 
     /// Adds the first rows of the module's table to `(N, T, C)`: learned positions.
@@ -263,7 +265,7 @@ impl<'g> Tensor<'g> {
         let fits = |s: &[usize]| *s == [tokens, c];
         let needed = || format!("{tokens} tokens of {c} channels");
         let positions = w.parameter("weight", Layout::AsIs, Role::Activation, fits, needed);
-        self.plus(w.label(), positions)
+        self.plus(w.label(), positions, self.shape.count())
     }
 
     /// Latents (`f32`) as activations, scaled and shifted.
@@ -298,9 +300,13 @@ impl<'g> Tensor<'g> {
 
 impl<'g> std::ops::Add for Tensor<'g> {
     type Output = Tensor<'g>;
-    /// The sum; the right side may lack outer axes, or have one row of channels for each image.
+    /// The sum of two tensors of one shape.
     fn add(self, b: Self) -> Self {
-        self.plus(self.label(), b)
+        if self.shape != b.shape {
+            self.invalid(&self.label(), format!("{} can't be added to {}", b.shape, self.shape));
+            return self;
+        }
+        self.plus(self.label(), b, self.shape.count())
     }
 }
 

@@ -8,6 +8,7 @@ mod graph;
 mod layers;
 mod plan;
 mod planner;
+mod print;
 mod slots;
 
 pub use fuse::Rule;

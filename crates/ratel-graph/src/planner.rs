@@ -36,6 +36,18 @@ pub enum PlanError {
         /// The limit.
         why: String,
     },
+    /// A tensor is larger than any buffer can be.
+    #[error(
+        "{label}: a tensor of {bytes} bytes, and this device has buffers of at most {limit}; try a smaller picture or batch, or --device cpu"
+    )]
+    TooLarge {
+        /// The module.
+        label: String,
+        /// Bytes of the tensor.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl Finished {
@@ -69,6 +81,10 @@ impl Finished {
             .collect();
         for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| live[*id]) {
             let bytes = operand_bytes(node.role, node.shape.count(), target);
+            let limit = target.limits.buffer_bytes;
+            if bytes > limit {
+                return Err(PlanError::TooLarge { label: node.label.clone(), bytes, limit });
+            }
             match &node.kind {
                 NodeKind::Input { name } => {
                     memory.insert(id, Memory::Input(plan.inputs.len()));
