@@ -5,12 +5,14 @@
 //!
 //! Feature maps are `(N, H, W, C)`, token sequences `(N, T, C)`; modules have diffusers' names.
 
+mod architecture;
 mod resnet;
 mod text;
 mod transformer;
 mod unet;
 mod vae;
 
+pub use architecture::{Architecture, Catalogue};
 pub use text::{TextConfig, text_encoder};
 pub use unet::{UnetConfig, unet};
 pub use vae::{VaeConfig, vae_decoder, vae_encoder};
