@@ -88,6 +88,15 @@ def folders():
                 "model": {"type": "BPE"},
             },
         },
+        # SD2 as transformers 5 saves it again: no map, merges as pairs ("pairs" stands for them).
+        "saved": {
+            "tokenizer_config.json": {**plain, "pad_token": "!", "backend": "tokenizers", "is_local": True},
+            "tokenizer.json": {
+                "version": "1.0",
+                "added_tokens": [{"id": int(id), **token} for id, token in listed.items()],
+                "model": {"type": "BPE", "unk_token": EOS, "end_of_word_suffix": "</w>", "merges": "pairs"},
+            },
+        },
     }
 
 
@@ -105,7 +114,9 @@ def load(files):
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             if name == "tokenizer.json":
-                content = {**content, "model": {**content["model"], "vocab": vocabulary, "merges": merges}}
+                pairs = content["model"].get("merges") == "pairs"
+                listed = [merge.split(" ") for merge in merges] if pairs else merges
+                content = {**content, "model": {**content["model"], "vocab": vocabulary, "merges": listed}}
             (Path(folder) / name).write_text(json.dumps(content), encoding="utf-8")
         if "tokenizer.json" not in files:
             (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")

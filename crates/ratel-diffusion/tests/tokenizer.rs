@@ -57,7 +57,11 @@ fn folder(kind: &Kind) -> TempDir {
         let mut content = content.clone();
         if name == "tokenizer.json" {
             content["model"]["vocab"] = json!(*VOCABULARY);
-            content["model"]["merges"] = json!(*MERGES);
+            content["model"]["merges"] = if content["model"]["merges"] == "pairs" {
+                MERGES.iter().map(|merge| merge.split(' ').collect::<Value>()).collect()
+            } else {
+                json!(*MERGES)
+            };
         }
         fs::write(dir.path().join(name), content.to_string()).expect("the folder is writable");
     }
@@ -168,6 +172,18 @@ fn small_vocabularies_work() {
     assert_eq!(tokenizer.vocab_size(), 6);
     let ids = tokenizer.encode("AB ba z").expect("a prompt encodes").ids;
     assert_eq!(ids[..6], [4, 3, 1, 5, 5, 5]); // "a</w>" and "z</w>" are unknown: EOS
+
+    // The vocabulary of transformers' own tests, with the ids that it gives.
+    let pieces = "l o w e r s t i d n lo l</w> w</w> r</w> t</w> low</w> er</w> lowest</w> newer</w> wider <unk> \
+                  <|startoftext|> <|endoftext|>";
+    let ids: BTreeMap<&str, u32> = pieces.split(' ').zip(0..).collect();
+    let toy = load_small(|files| {
+        files.insert("vocab.json", json!(ids).to_string());
+        files.insert("merges.txt", "#version: 0.2\nl o\nlo w</w>\ne r</w>\n".to_owned());
+        files.insert("special_tokens_map.json", json!({"unk_token": "<unk>"}).to_string());
+    });
+    let ids = toy.expect("it loads").encode("lower newer lll xyz é").expect("a prompt encodes").ids;
+    assert_eq!(ids[..18], [21, 10, 2, 16, 9, 3, 2, 16, 0, 0, 11, 20, 20, 20, 20, 20, 22, 22]);
 
     let short = small_with("tokenizer_config.json", json!({"model_max_length": 5})).expect("it loads");
     let tokens = short.encode("ab ab ab ab ab").expect("a prompt encodes");

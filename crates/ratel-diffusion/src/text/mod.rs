@@ -9,8 +9,9 @@
 //! 4. Each word's UTF-8 bytes are merged pair by pair, lowest rank first; a word's last piece carries `</w>`.
 //! 5. The ids stand between BOS and EOS, are cut to fit, and are padded to `max_length`.
 //!
-//! Unlike OpenAI's original (`clip/simple_tokenizer.py`) the reference neither repairs mojibake with ftfy nor
-//! unescapes HTML entities, and when "!" is the padding token (SD2, SDXL's bigG) a typed "!" becomes that token too.
+//! Unlike OpenAI's original (`clip/simple_tokenizer.py`) the reference neither repairs mojibake with ftfy nor unescapes
+//! HTML entities; it breaks up a special token typed in capitals unless the folder's files flag it `normalized`; and
+//! where "!" is the padding token (SD2, SDXL's bigG) a typed "!" becomes that token, 0, instead of 256.
 
 mod embedded;
 mod error;
