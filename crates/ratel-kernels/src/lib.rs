@@ -11,6 +11,7 @@
 mod kernel;
 mod linker;
 mod op;
+mod product;
 mod reflect;
 mod registry;
 mod values;

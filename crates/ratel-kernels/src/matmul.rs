@@ -1,8 +1,9 @@
 //! Product with a layer's matrix: linear layers, and 1x1 convolutions, which are the same thing on NHWC.
 
 use crate::activation::Act;
-use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
-use rayon::prelude::*;
+use crate::product::Product;
+use crate::values::named;
+use crate::{Constant, Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
 
 /// `y[m, n] = act(sum_k x[m, k] w[k, n] + bias[n] + image_bias[m / image_rows, n]) + residual[m, n]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -84,31 +85,21 @@ impl Operation for Matmul {
 
     fn twin(&self, inputs: &[Values], output: ValuesMut) {
         let Matmul { n, k, k1, .. } = *self;
-        let named = self.named(inputs);
+        let named = named(self, inputs);
         let (x, w) = (named("x").expect("x").f32(), named("w").expect("w"));
         let x2 = named("x2").map_or(&[][..], Values::f32);
-        let w = w.widened(0..k * n);
-        output.f32().par_chunks_mut(n).enumerate().for_each(|(m, y)| {
-            y.fill(0.0);
-            for k in 0..k {
-                let x = if k < k1 { x[m * k1 + k] } else { x2[m * (self.k - k1) + k - k1] };
-                for n in 0..n {
-                    y[n] += x * w[k * self.n + n];
-                }
-            }
-            for n in 0..n {
-                if let Some(bias) = named("bias") {
-                    y[n] += bias.f32()[n];
-                }
-                if let (Some(rows), Some(image_bias)) = (self.image_rows, named("image_bias")) {
-                    y[n] += image_bias.f32()[m / rows * self.n + n];
-                }
-                y[n] = self.act.of(y[n]);
-                if let Some(residual) = named("residual") {
-                    y[n] += residual.f32()[m * self.n + n];
-                }
-            }
-        });
+        let [bias, image_bias, residual] = ["bias", "image_bias", "residual"].map(|name| named(name).map(Values::f32));
+        let image_rows = self.image_rows.unwrap_or(self.m);
+
+        let row = |m: usize, run: usize| match run {
+            0 => &x[m * k1..(m + 1) * k1],
+            _ => &x2[m * (k - k1)..(m + 1) * (k - k1)],
+        };
+        let finish = |m: usize, n: usize, sum: f32| {
+            let biased = sum + bias.map_or(0.0, |b| b[n]) + image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
+            self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
+        };
+        Product { w, n, runs: vec![k1, k - k1] }.compute(output.f32(), row, finish);
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
@@ -117,21 +108,21 @@ impl Operation for Matmul {
 }
 
 impl Matmul {
-    /// Looks an operand up by name.
-    fn named<'a>(&self, inputs: &'a [Values<'a>]) -> impl Fn(&str) -> Option<Values<'a>> {
-        let names: Vec<_> = self.operands().iter().map(|operand| operand.name).collect();
-        move |name| names.iter().position(|known| *known == name).map(|i| inputs[i])
-    }
-
     /// The switches of the epilogue, which every kernel of this op has.
-    pub(crate) fn epilogue(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("ACT", self.act as u32 as f64),
-            ("BIAS", f64::from(u8::from(self.bias))),
-            ("IMAGE_BIAS", f64::from(u8::from(self.image_rows.is_some()))),
-            ("RESIDUAL", f64::from(u8::from(self.residual))),
-        ]
+    fn epilogue(&self) -> Vec<Constant> {
+        epilogue(self.act, self.bias, self.image_rows.is_some(), self.residual)
     }
+}
+
+/// The switches of the epilogue that matmul and conv2d share.
+pub(crate) fn epilogue(act: Act, bias: bool, image_bias: bool, residual: bool) -> Vec<Constant> {
+    let switch = |on: bool| f64::from(u8::from(on));
+    vec![
+        ("ACT", f64::from(act as u32)),
+        ("BIAS", switch(bias)),
+        ("IMAGE_BIAS", switch(image_bias)),
+        ("RESIDUAL", switch(residual)),
+    ]
 }
 
 /// One invocation per value of `y`.

@@ -1,4 +1,6 @@
+use crate::Operation;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -45,6 +47,16 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Copies the values from `start` on to `out`, widened if they are kept in half precision.
+    pub fn widen(self, start: usize, out: &mut [f32]) {
+        let range = start..start + out.len();
+        match self {
+            Values::F32(values) => out.copy_from_slice(&values[range]),
+            Values::F16(values) => values[range].convert_to_f32_slice(out),
+            Values::U32(_) => panic!("a twin asked for the weights of an operand that holds ids"),
+        }
+    }
+
     /// How many there are.
     pub fn len(self) -> usize {
         match self {
@@ -58,6 +70,12 @@ impl<'a> Values<'a> {
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
+}
+
+/// Looks up the inputs of an op by the names of its operands.
+pub(crate) fn named<'a>(op: &impl Operation, inputs: &'a [Values<'a>]) -> impl Fn(&str) -> Option<Values<'a>> {
+    let names: Vec<_> = op.operands().iter().map(|operand| operand.name).collect();
+    move |name| names.iter().position(|known| *known == name).map(|i| inputs[i])
 }
 
 /// Where a CPU twin writes its result.

@@ -1,0 +1,102 @@
+//! The matrix product under the twins of matmul and conv2d, fast enough to be the fallback where there is no GPU.
+//!
+//! The sum over k is taken in order, one addition after the other, as a plain loop would: blocks of rows and columns
+//! only decide what stays in registers and caches. So a result does not depend on the machine or its number of cores.
+
+use crate::Values;
+use multiversion::multiversion;
+use rayon::prelude::*;
+use std::array;
+use std::ops::Range;
+
+/// Rows of a tile, which one thread computes: so many share the widening of a panel of weights.
+const TILE_ROWS: usize = 128;
+/// Columns of a tile: their sums are two AVX-512 registers or four of AVX2 for each row.
+const COLUMNS: usize = 32;
+/// Rows whose sums are in registers at a time.
+const ROWS: usize = 4;
+/// Rows of a panel of weights, widened to `f32`: 32 KiB.
+const PANEL: usize = 256;
+
+/// `y[m, n] = sum_k x[m, k] w[k, n]`, where row m of x lies in memory as several runs of consecutive values.
+pub(crate) struct Product<'a> {
+    /// The matrix, `(K, N)`.
+    pub w: Values<'a>,
+    /// N.
+    pub n: usize,
+    /// The lengths of a row's runs, in order; their sum is K.
+    pub runs: Vec<usize>,
+}
+
+impl Product<'_> {
+    /// Computes `y`, given `x(m, i)`, run i of row m, and `finish(m, n, sum)`, what is to be written for a sum.
+    pub(crate) fn compute<'x>(
+        &self,
+        y: &mut [f32],
+        x: impl Fn(usize, usize) -> &'x [f32] + Sync,
+        finish: impl Fn(usize, usize, f32) -> f32 + Sync,
+    ) {
+        if y.is_empty() {
+            return;
+        }
+        y.par_chunks_mut(TILE_ROWS * self.n).enumerate().for_each(|(chunk, y)| {
+            let first = chunk * TILE_ROWS;
+            let rows = first..first + y.len() / self.n;
+            let columns: Vec<usize> = (0..self.n).step_by(COLUMNS).collect();
+            let tile = |&column: &usize| (column, self.tile(rows.clone(), column, &x));
+            let tiles: Vec<_> = columns.par_iter().map(tile).collect();
+            for (m, y) in rows.clone().zip(y.chunks_exact_mut(self.n)) {
+                for (column, sums) in &tiles {
+                    for (n, (y, sum)) in (*column..).zip(y[*column..].iter_mut().zip(sums[m - first])) {
+                        *y = finish(m, n, sum);
+                    }
+                }
+            }
+        });
+    }
+
+    /// The sums for some rows and the columns from `column` on; as many rows as fill the last block, of which those
+    /// beyond `rows` mean nothing.
+    fn tile<'x>(
+        &self,
+        rows: Range<usize>,
+        column: usize,
+        x: &impl Fn(usize, usize) -> &'x [f32],
+    ) -> Vec<[f32; COLUMNS]> {
+        let width = COLUMNS.min(self.n - column);
+        let mut sums = vec![[0.0; COLUMNS]; rows.len().next_multiple_of(ROWS)];
+        let mut panel = vec![[0.0; COLUMNS]; PANEL];
+        let mut k = 0;
+        for (run, &length) in self.runs.iter().enumerate() {
+            for start in (0..length).step_by(PANEL) {
+                let panel = &mut panel[..PANEL.min(length - start)];
+                for w in panel.iter_mut() {
+                    self.w.widen(k * self.n + column, &mut w[..width]);
+                    k += 1;
+                }
+                for (block, sums) in sums.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                    let row = |i: usize| (rows.start + block * ROWS + i).min(rows.end - 1);
+                    let x = array::from_fn(|i| &x(row(i), run)[start..start + panel.len()]);
+                    multiply_add(sums, x, panel);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// `sums[i, j] += sum_k x[i, k] w[k, j]`. Products are rounded before they are added: with fused multiply-adds the result
+/// would depend on the machine.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn multiply_add(sums: &mut [[f32; COLUMNS]; ROWS], x: [&[f32]; ROWS], w: &[[f32; COLUMNS]]) {
+    let mut sum = *sums; // a copy of its own is what the compiler keeps in registers
+    let x = x.map(|row| &row[..w.len()]);
+    for k in 0..w.len() {
+        for i in 0..ROWS {
+            for j in 0..COLUMNS {
+                sum[i][j] += x[i][k] * w[k][j];
+            }
+        }
+    }
+    *sums = sum;
+}
