@@ -1,0 +1,174 @@
+"""Writes everything under tests/fixtures/ that comes from diffusers and transformers (not the tokenizer's file).
+
+    python make_fixtures.py                      all
+    python make_fixtures.py models results       some of: schedulers, models, results
+
+tests/fixtures/README.md describes the files.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+import make_checkpoint
+import scheduler_fixtures
+from architectures import ARCHITECTURES
+from reference import Request, generate, generators, load_pipeline, token_ids
+from run_reference import save_pictures
+from samplers import SAMPLERS, supports
+from trace_modules import trace_once
+
+FIXTURES = Path(__file__).resolve().parents[2] / "tests/fixtures"
+MODELS = ("tiny", "tiny-v", "odd")
+SINGLE_FILES = ("tiny", "tiny-v")
+PROMPTS = [
+    "a photograph of an astronaut riding a horse",
+    "",
+    "Café à la crème, ÑANDÚ, naïve, Straße",
+    "富士山の浮世絵, 수채화, 水墨画",
+    "a 🦡 eating 🍯, 👩‍🚀",
+    "an old oak in the rain, oil on canvas, 1892, " * 8,
+]
+NEGATIVE = "blurry, low quality"
+WIDTH, HEIGHT = 72, 40
+UNET_KEPT = (
+    r"^unet\.(input\.|conv_in$|time_|conv_norm_out|conv_out|mid_block)"
+    r"|^unet\.(down|up)_blocks\.\d\.(resnets|attentions|downsamplers|upsamplers)\.\d$"
+)
+VAE_KEPT = (
+    r"^vae\.(input\.|post_quant_conv|quant_conv|(en|de)coder\.(conv_in|conv_norm_out|conv_out|mid_block))"
+    r"|^vae\.(en|de)coder\.(down|up)_blocks\.\d\.(resnets|downsamplers|upsamplers)\.\d$"
+)
+
+
+def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Writes a safetensors file, readable by all."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)
+
+
+def write_models(folder: Path) -> None:
+    """The small checkpoints, f16: folders, and single files of the same weights."""
+    for name in MODELS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        make_checkpoint.write_folder(ARCHITECTURES[name], folder / name, 0, torch.float16, None)
+    for name in SINGLE_FILES:
+        state = make_checkpoint.single_file_state(ARCHITECTURES[name], 0, torch.float16, extras=True)
+        make_checkpoint.save(state, folder / f"{name}.safetensors")
+        make_checkpoint.check_single_file(ARCHITECTURES[name], state, 0, torch.float16)
+
+
+@torch.no_grad()
+def write_text(pipeline, folder: Path) -> None:
+    """Token ids and embeddings of PROMPTS."""
+    ids = token_ids(pipeline, PROMPTS)
+    save(
+        {
+            "ids": ids.to(torch.int32),
+            "embeddings": pipeline.text_encoder(ids)[0],
+            "embeddings_clip_skip_1": pipeline.encode_prompt(PROMPTS[:1], "cpu", 1, False, clip_skip=1)[0],
+        },
+        folder / "text.safetensors",
+    )
+
+
+@torch.no_grad()
+def write_unet_calls(pipeline, folder: Path) -> None:
+    """UNet calls of several batches, sizes and timesteps: inputs and output only."""
+    tensors = {}
+    states = pipeline.text_encoder(token_ids(pipeline, PROMPTS))[0]
+    channels = pipeline.unet.config.in_channels
+    for name, h, w, timesteps in (("batch2", 8, 8, [981.0, 981.0]), ("batch3", 5, 3, [1.0, 250.5, 999.0]), ("row", 1, 7, [0.0])):
+        batch = len(timesteps)
+        sample = torch.cat([torch.randn((1, channels, h, w), generator=g) for g in generators(10, batch)])
+        timestep = torch.tensor(timesteps)
+        output = pipeline.unet(sample, timestep, encoder_hidden_states=states[:batch]).sample
+        call = {"sample": sample, "timestep": timestep, "encoder_hidden_states": states[:batch], "output": output}
+        tensors.update({f"{name}/{key}": value for key, value in call.items()})
+    save(tensors, folder / "unet_calls.safetensors")
+
+
+def requests() -> list[Request]:
+    """The whole runs: every sampler, some schedules, and the request's other switches."""
+    common = {"prompts": PROMPTS[:1], "negative": NEGATIVE, "width": WIDTH, "height": HEIGHT, "steps": 4, "seed": 42}
+    found = [Request(**common, sampler=sampler) for sampler in SAMPLERS]
+    found += [
+        Request(**common, sampler=sampler, schedule=schedule)
+        for sampler in ("euler", "dpm++2m", "dpm++2m_sde")
+        for schedule in ("karras", "exponential", "beta", "sgm_uniform")
+        if supports(sampler, schedule)
+    ]
+    found += [
+        Request(**common, cfg=1.0),
+        Request(**common, eta=1.0),
+        Request(**common, clip_skip=1),
+        Request(**common, batch=3, sampler="euler_a"),
+        Request(**{**common, "prompts": PROMPTS}, sampler="dpm++2m"),
+        Request(**{**common, "width": 136, "height": 72}),
+        Request(**common, scheduler_overrides={"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
+    ]
+    return found
+
+
+def write_runs(pipeline, folder: Path, v_prediction: bool) -> None:
+    """Whole runs: final latents of each, and one picture."""
+    tensors, cases = {}, []
+    for request in requests():
+        if "rescale_betas_zero_snr" in request.scheduler_overrides and not v_prediction:
+            continue  # epsilon has no signal to predict at zero SNR
+        result = generate(pipeline, request)
+        name = f"{len(cases)}"
+        tensors[name] = result.latents
+        cases.append({"name": name, **asdict(request), "timesteps": result.timesteps})
+        if len(cases) == 1:
+            tensors["0/noise"] = result.noise
+            tensors["0/step_latents"] = torch.stack(result.step_latents)
+            tensors["0/pictures"] = result.pictures
+            save_pictures(result, folder)
+    save(tensors, folder / "runs.safetensors")
+    lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
+    (folder / "runs.json").write_text(f'{{"runs": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+def write_results(models: Path, folder: Path) -> None:
+    """What the small models compute."""
+    for name in MODELS:
+        pipeline = load_pipeline(models / name)
+        out = folder / name
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        write_text(pipeline, out)
+        write_unet_calls(pipeline, out)
+        factor = pipeline.vae_scale_factor
+        unet = trace_once(pipeline, PROMPTS[:1], 17 * factor, 9 * factor, 501.0, 0, ("unet",), UNET_KEPT)
+        unet.save(out / "unet_trace.safetensors")
+        vae = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("vae", "vae_encoder"), VAE_KEPT)
+        vae.save(out / "vae_trace.safetensors")
+        text = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("text_encoder",), r"layers\.\d$|norm$|ids|embeddings$")
+        text.save(out / "text_trace.safetensors")
+        write_runs(pipeline, out, ARCHITECTURES[name].scheduler.get("prediction_type") == "v_prediction")
+    lines = json.dumps({"prompts": PROMPTS}, ensure_ascii=False, indent=1)
+    (folder / "prompts.json").write_text(lines + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """The command line."""
+    parts = ("schedulers", "models", "results")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    chosen = parser.parse_args().parts or parts
+    if "schedulers" in chosen:
+        scheduler_fixtures.write(FIXTURES / "schedulers")
+    if "models" in chosen:
+        write_models(FIXTURES / "models")
+    if "results" in chosen:
+        write_results(FIXTURES / "models", FIXTURES / "results")
+
+
+if __name__ == "__main__":
+    main()
