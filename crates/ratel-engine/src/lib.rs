@@ -1,1 +1,25 @@
-//! Runs a plan on wgpu or on the CPU twins.
+//! Runs ops and plans on wgpu, or on the CPU twins where there is no device.
+//!
+//! - [`Engine`] is an open device (or the twins): it makes [`Buffer`]s and runs one op at a time.
+//! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand.
+//!
+//! Only this crate names wgpu. It never prints, and no input makes it panic: whatever a driver reports becomes an
+//! [`EngineError`].
+
+mod buffer;
+mod check;
+mod cpu;
+mod device;
+mod dispatch;
+mod engine;
+mod error;
+mod gpu;
+mod memory;
+mod pipeline;
+
+pub use buffer::Buffer;
+pub use check::{Check, Row, selftest};
+pub use device::{CooperativeMatrix, DeviceChoice, DeviceInfo, DeviceKind};
+pub use engine::{Engine, EngineOptions};
+pub use error::EngineError;
+pub use memory::MemoryUse;
