@@ -1,6 +1,7 @@
 //! Convolution, as an implicit matrix product over NHWC: no patches are copied.
 
 use crate::activation::Act;
+use crate::conv2d_subgroup::CONV2D_SUBGROUP;
 use crate::matmul::epilogue;
 use crate::product::Product;
 use crate::values::named;
@@ -194,18 +195,23 @@ impl Operation for Conv2d {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&CONV2D]
+        vec![&CONV2D, &CONV2D_SUBGROUP]
     }
 }
 
 impl Conv2d {
+    /// Pixels of `y`: rows of the matrix product that a convolution is.
+    pub(crate) fn pixels(&self) -> usize {
+        self.batch * self.out_h * self.out_w
+    }
+
     /// Values of `y`.
     fn output_count(&self) -> usize {
-        self.batch * self.out_h * self.out_w * self.n
+        self.pixels() * self.n
     }
 
     /// The switches of the epilogue, which every kernel of this op has.
-    fn epilogue(&self) -> Vec<Constant> {
+    pub(crate) fn epilogue(&self) -> Vec<Constant> {
         epilogue(self.act, self.bias, self.image_bias, self.residual)
     }
 }

@@ -1,6 +1,7 @@
 //! Product with a layer's matrix: linear layers, and 1x1 convolutions, which are the same thing on NHWC.
 
 use crate::activation::Act;
+use crate::matmul_subgroup::MATMUL_SUBGROUP;
 use crate::product::Product;
 use crate::values::named;
 use crate::{Constant, Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
@@ -103,13 +104,13 @@ impl Operation for Matmul {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&MATMUL]
+        vec![&MATMUL, &MATMUL_SUBGROUP]
     }
 }
 
 impl Matmul {
     /// The switches of the epilogue, which every kernel of this op has.
-    fn epilogue(&self) -> Vec<Constant> {
+    pub(crate) fn epilogue(&self) -> Vec<Constant> {
         epilogue(self.act, self.bias, self.image_rows.is_some(), self.residual)
     }
 }

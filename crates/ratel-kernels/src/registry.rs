@@ -47,9 +47,11 @@ mod tests {
     /// Every kernel links, parses and finds its params in every variant: what can be checked without a device.
     #[test]
     fn every_kernel_fits_its_op() {
+        let software = |lanes| Target { software: true, subgroup: Some(lanes), ..Target::PLAIN };
+        let targets = [Target::PLAIN, software(4), software(8), software(16)];
         for op in Op::all_cases() {
-            for (elem, weight) in variants(true) {
-                let target = Target { elem, weight, f16: true, ..Target::PLAIN };
+            for ((elem, weight), target) in variants(true).into_iter().flat_map(|v| targets.map(|t| (v, t))) {
+                let target = Target { elem, weight, f16: true, ..target };
                 for Choice { kernel, schedule } in kernels_of(&op, &target) {
                     for immediates in [true, false] {
                         let shaders = Shaders::Embedded;

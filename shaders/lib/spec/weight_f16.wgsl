@@ -13,3 +13,10 @@ fn weight(word: WeightWord, i: u32) -> f32 {
 fn weight4(four: Weight4) -> vec4<f32> {
     return vec4<f32>(four);
 }
+
+// Two neighbours, as one load gives them.
+alias WeightPair = u32;
+
+fn weight_pair(pair: WeightPair) -> vec2<f32> {
+    return unpack2x16float(pair);
+}

@@ -13,3 +13,10 @@ fn weight(word: WeightWord, i: u32) -> f32 {
 fn weight4(four: Weight4) -> vec4<f32> {
     return four;
 }
+
+// Two neighbours, as one load gives them.
+alias WeightPair = vec2<f32>;
+
+fn weight_pair(pair: WeightPair) -> vec2<f32> {
+    return pair;
+}
