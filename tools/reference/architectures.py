@@ -43,7 +43,9 @@ class Architecture:
     legacy_keys: bool = False
 
 
-def unet_config(channels, *, attention, heads, cross_attention_dim, layers=2, groups=32, sample_size=64, **more) -> dict:
+def unet_config(
+    channels, *, attention, heads, cross_attention_dim, layers=2, groups=32, sample_size=64, **more
+) -> dict:
     """A UNet2DConditionModel config. attention: per level, whether it has transformer blocks. heads: number of heads
     (diffusers calls that number attention_head_dim), one for all levels or a list."""
     return {

@@ -73,7 +73,8 @@ def compare_pictures(first: Path, second: Path, tolerance: float) -> bool:
         print(f"sizes differ: {a.shape[1]}x{a.shape[0]} against {b.shape[1]}x{b.shape[0]}")
         return False
     difference = np.abs(a - b)
-    print(f"max {difference.max()}/255, mean {difference.mean():.4f}/255, {np.mean(difference > 0):.2%} of values differ")
+    differing = np.mean(difference > 0)
+    print(f"max {difference.max()}/255, mean {difference.mean():.4f}/255, {differing:.2%} of values differ")
     return bool(difference.max() <= tolerance)
 
 

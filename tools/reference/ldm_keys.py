@@ -104,11 +104,10 @@ def vae_to_ldm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             new = f"{part}.mid.attn_1.{rename(inside, VAE_ATTENTION)}"
             tensor = tensor[:, :, None, None] if tensor.dim() == 2 else tensor
         else:
-            new = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2", name)
-            new = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", new)
-            new = re.sub(r"up_blocks\.(\d+)\.resnets\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}.block.{m[2]}", new)
-            new = re.sub(r"up_blocks\.(\d+)\.upsamplers\.0", lambda m: f"up.{levels - 1 - int(m[1])}.upsample", new)
-            new = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", new)
+            new = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
+            new = re.sub(r"down_blocks\.(\d+)", r"down.\1", new.replace("downsamplers.0", "downsample"))
+            new = re.sub(r"up_blocks\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}", new)
+            new = re.sub(r"\.resnets\.(\d+)", r".block.\1", new.replace("upsamplers.0", "upsample"))
             new = new.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
         renamed[f"first_stage_model.{new}"] = tensor
     return renamed

@@ -36,10 +36,13 @@ PROMPTS = [
 ]
 NEGATIVE = "blurry, low quality"
 WIDTH, HEIGHT = 72, 40
+UNET_CALLS = (("batch2", 8, 8, [981.0, 981.0]), ("batch3", 5, 3, [1.0, 250.5, 999.0]), ("row", 1, 7, [0.0]))
+"""Name, latent height and width, one timestep per image."""
 UNET_KEPT = (
     r"^unet\.(input\.|conv_in$|time_|conv_norm_out|conv_out|mid_block)"
     r"|^unet\.(down|up)_blocks\.\d\.(resnets|attentions|downsamplers|upsamplers)\.\d$"
 )
+TEXT_KEPT = r"layers\.\d$|norm$|ids|embeddings$"
 VAE_KEPT = (
     r"^vae\.(input\.|post_quant_conv|quant_conv|(en|de)coder\.(conv_in|conv_norm_out|conv_out|mid_block))"
     r"|^vae\.(en|de)coder\.(down|up)_blocks\.\d\.(resnets|downsamplers|upsamplers)\.\d$"
@@ -48,7 +51,7 @@ VAE_KEPT = (
 
 def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Writes a safetensors file, readable by all."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(0o644)
 
 
@@ -83,7 +86,7 @@ def write_unet_calls(pipeline, folder: Path) -> None:
     tensors = {}
     states = pipeline.text_encoder(token_ids(pipeline, PROMPTS))[0]
     channels = pipeline.unet.config.in_channels
-    for name, h, w, timesteps in (("batch2", 8, 8, [981.0, 981.0]), ("batch3", 5, 3, [1.0, 250.5, 999.0]), ("row", 1, 7, [0.0])):
+    for name, h, w, timesteps in UNET_CALLS:
         batch = len(timesteps)
         sample = torch.cat([torch.randn((1, channels, h, w), generator=g) for g in generators(10, batch)])
         timestep = torch.tensor(timesteps)
@@ -149,7 +152,7 @@ def write_results(models: Path, folder: Path) -> None:
         unet.save(out / "unet_trace.safetensors")
         vae = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("vae", "vae_encoder"), VAE_KEPT)
         vae.save(out / "vae_trace.safetensors")
-        text = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("text_encoder",), r"layers\.\d$|norm$|ids|embeddings$")
+        text = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("text_encoder",), TEXT_KEPT)
         text.save(out / "text_trace.safetensors")
         write_runs(pipeline, out, ARCHITECTURES[name].scheduler.get("prediction_type") == "v_prediction")
     lines = json.dumps({"prompts": PROMPTS}, ensure_ascii=False, indent=1)
@@ -160,8 +163,10 @@ def main() -> None:
     """The command line."""
     parts = ("schedulers", "models", "results")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; default: all")
     chosen = parser.parse_args().parts or parts
+    if unknown := set(chosen) - set(parts):
+        parser.error(f"unknown part {sorted(unknown)[0]}; there are {', '.join(parts)}")
     if "schedulers" in chosen:
         scheduler_fixtures.write(FIXTURES / "schedulers")
     if "models" in chosen:

@@ -73,6 +73,9 @@ def load_pipeline(checkpoint: Path, config: Path | None = None) -> StableDiffusi
     # The file, not the scheduler object: an object fills in its class's defaults, which other classes don't share.
     pipeline.scheduler_file = json.loads(((config or checkpoint) / "scheduler/scheduler_config.json").read_text())
     pipeline.set_progress_bar_config(disable=True)
+    # diffusers' clip_skip looks for text_encoder.text_model, which transformers 5 no longer has. Set past nn.Module,
+    # which would take it for a submodule.
+    object.__setattr__(pipeline.text_encoder, "text_model", pipeline.text_encoder)
     for model in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         model.eval().to(torch.float32)
     return pipeline

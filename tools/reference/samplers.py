@@ -119,5 +119,6 @@ def build_scheduler(sampler: str, schedule: str = "normal", config: dict = SD_CO
     accepted = accepted_flags(chosen.scheduler)
     wanted = {**chosen.flags, **SCHEDULES[schedule], **overrides}
     if unknown := set(wanted) - accepted:
-        raise ValueError(f"{chosen.scheduler.__name__} (sampler {sampler}, schedule {schedule}) has no {sorted(unknown)}")
+        what = f"sampler {sampler}, schedule {schedule}"
+        raise ValueError(f"{what}: {chosen.scheduler.__name__} has no {', '.join(sorted(unknown))}")
     return chosen.scheduler(**{k: v for k, v in {**config, **wanted}.items() if k in accepted})

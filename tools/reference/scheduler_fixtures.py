@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -104,14 +105,12 @@ def run_case(case: dict) -> tuple[dict, dict]:
     scheduler.set_timesteps(case["steps"])
     start = case["start"] * scheduler.order
     timesteps = scheduler.timesteps[start:]
-    scheduler_module = sys.modules[SAMPLERS[case["sampler"]].scheduler.__module__]
     draws = []
 
     def next_noise(shape, **_):
         draws.append(len(draws))
         return SHARED["step_noise"][draws[-1]]
 
-    scheduler_module.randn_tensor = next_noise
     if start:
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(start)
@@ -120,12 +119,14 @@ def run_case(case: dict) -> tuple[dict, dict]:
         sample = SHARED["start_noise"] * scheduler.init_noise_sigma
 
     samples, input_scales, draws_before = [sample], [], []
-    for call, timestep in enumerate(timesteps):
-        draws_before.append(len(draws))
-        input_scales.append(float(scheduler.scale_model_input(torch.ones(1), timestep)[0]))
-        output = SHARED["model_outputs"][call]
-        sample = scheduler.step(output, timestep, sample, **case["step_arguments"]).prev_sample.float()
-        samples.append(sample)
+    scheduler_module = sys.modules[SAMPLERS[case["sampler"]].scheduler.__module__]
+    with patch.object(scheduler_module, "randn_tensor", next_noise, create=True):
+        for call, timestep in enumerate(timesteps):
+            draws_before.append(len(draws))
+            input_scales.append(float(scheduler.scale_model_input(torch.ones(1), timestep)[0]))
+            output = SHARED["model_outputs"][call]
+            sample = scheduler.step(output, timestep, sample, **case["step_arguments"]).prev_sample.float()
+            samples.append(sample)
 
     samples = torch.cat(samples)
     if not torch.isfinite(samples).all():

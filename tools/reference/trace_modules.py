@@ -10,6 +10,7 @@ run_reference.py --trace does the same within a whole run. The README describes 
 import argparse
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,8 +58,17 @@ class Trace:
             key = f"{prefix}.{name}" if name else prefix
             weighted = any(True for _ in module.parameters())
             if "." in key and (weighted or name in WEIGHTLESS):
-                record = lambda _, __, output, key=key: self.add(key, first_tensor(output))  # noqa: E731
-                self.handles.append(module.register_forward_hook(record))
+                self.handles.append(module.register_forward_hook(partial(self._output, key)))
+
+    def _output(self, key: str, module, args, output) -> None:
+        self.add(key, first_tensor(output))
+
+    def _input(self, key: str, module, args, named) -> None:
+        self.add(key, args[0] if args else named["input_ids"])
+
+    def hook_input(self, key: str, module: torch.nn.Module) -> None:
+        """Records a module's first argument."""
+        self.handles.append(module.register_forward_pre_hook(partial(self._input, key), with_kwargs=True))
 
     def hook_unet(self, unet: torch.nn.Module) -> None:
         """Hooks the UNet and its inputs; counts its calls as steps."""
@@ -66,31 +76,27 @@ class Trace:
         def inputs(_, args, named):
             self.step += 1
             sample, timestep = args[0], args[1]
-            states = named["encoder_hidden_states"]
             self.add("unet.input.sample", sample)
             self.add("unet.input.timestep", torch.as_tensor(timestep).reshape(-1))
-            self.add("unet.input.encoder_hidden_states", states)
+            self.add("unet.input.encoder_hidden_states", named["encoder_hidden_states"])
 
         self.handles.append(unet.register_forward_pre_hook(inputs, with_kwargs=True))
         self.hook("unet", unet)
 
     def hook_text_encoder(self, text_encoder: torch.nn.Module) -> None:
         """Hooks the text encoder and its ids."""
-        ids = lambda _, args, named: self.add("text_encoder.input.ids", args[0] if args else named["input_ids"])  # noqa: E731
-        self.handles.append(text_encoder.register_forward_pre_hook(ids, with_kwargs=True))
+        self.hook_input("text_encoder.input.ids", text_encoder)
         self.hook("text_encoder", text_encoder)
 
     def hook_decoder(self, vae: torch.nn.Module) -> None:
         """Hooks the VAE's decoder and what precedes it."""
-        latents = lambda _, args: self.add("vae.input.latents", args[0])  # noqa: E731
-        self.handles.append(vae.post_quant_conv.register_forward_pre_hook(latents))
+        self.hook_input("vae.input.latents", vae.post_quant_conv)
         self.hook("vae.post_quant_conv", vae.post_quant_conv)
         self.hook("vae.decoder", vae.decoder)
 
     def hook_encoder(self, vae: torch.nn.Module) -> None:
         """Hooks the VAE's encoder and what follows it."""
-        image = lambda _, args: self.add("vae.input.image", args[0])  # noqa: E731
-        self.handles.append(vae.encoder.register_forward_pre_hook(image))
+        self.hook_input("vae.input.image", vae.encoder)
         self.hook("vae.encoder", vae.encoder)
         self.hook("vae.quant_conv", vae.quant_conv)
 
