@@ -142,7 +142,13 @@ impl Gpu {
     }
 
     /// Appends whole words of a buffer to `out`.
-    fn fetch(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64, out: &mut Vec<u8>) -> Result<(), EngineError> {
+    pub(crate) fn fetch(
+        &self,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        bytes: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
         let _held = self.counter.hold(bytes);
         let (sender, receiver) = mpsc::channel();
         let (staging, submission) = self.guarded("reading back", || {

@@ -1,6 +1,7 @@
 //! Runs ops and plans on wgpu, or on the CPU twins where there is no device.
 //!
 //! - [`Engine`] is an open device (or the twins): it makes [`Buffer`]s and runs one op at a time.
+//! - [`Session`] is a plan in memory, ready to run any number of times, observed or timed step by step.
 //! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand.
 //!
 //! Only this crate names wgpu. It never prints, and no input makes it panic: whatever a driver reports becomes an
@@ -16,6 +17,9 @@ mod error;
 mod gpu;
 mod memory;
 mod pipeline;
+mod profile;
+mod session;
+mod weights;
 
 pub use buffer::Buffer;
 pub use check::{Check, Row, selftest};
@@ -23,3 +27,6 @@ pub use device::{CooperativeMatrix, DeviceChoice, DeviceInfo, DeviceKind};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use memory::MemoryUse;
+pub use profile::Profile;
+pub use session::{Hooks, Progress, Session};
+pub use weights::{WeightSink, WeightSource};

@@ -1,0 +1,133 @@
+//! A plan's weights: packed into few large buffers, filled piece by piece.
+
+use crate::buffer::{Allocation, Region};
+use crate::{Engine, EngineError, Progress};
+use ratel_graph::{Place, Weight};
+use ratel_kernels::{Role, Target};
+use ratel_tensor::Elem;
+
+/// Weights share buffers of up to so many bytes; a larger weight has its own.
+const CHUNK: u64 = 256 << 20;
+
+/// Takes a piece of a weight: its offset in bytes, and its bytes.
+pub type WeightSink<'a> = dyn FnMut(u64, &[u8]) -> Result<(), EngineError> + 'a;
+
+/// Where weights come from: a checkpoint, or numbers made up for a benchmark.
+pub trait WeightSource {
+    /// Gives one weight to `sink`, as elements of type `elem` (`f32` or `f16`, little-endian) in the layout that
+    /// `weight.layout` names, in pieces of any size: their offset in bytes, and the bytes. Offsets must be multiples of
+    /// 4, so only the last piece may end within a word. Each byte must be given once.
+    ///
+    /// # Errors
+    /// If the weight can't be read; and what `sink` returns, which must be passed on.
+    fn read(
+        &self,
+        weight: &Weight,
+        elem: Elem,
+        sink: &mut WeightSink,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// The weights of a plan in memory.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    chunks: Vec<Allocation>,
+    /// For each weight its chunk, and its offset there.
+    places: Vec<(usize, u64)>,
+}
+
+impl Weights {
+    /// Allocates and fills.
+    pub(crate) fn load(
+        engine: &Engine,
+        target: &Target,
+        weights: &[Weight],
+        source: &dyn WeightSource,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Weights, EngineError> {
+        let (places, sizes) = pack(weights, u64::from(target.limits.offset_alignment), CHUNK);
+        let chunks = sizes.iter().map(|bytes| engine.allocate("weights", *bytes)).collect::<Result<Vec<_>, _>>()?;
+        let total = weights.iter().map(|weight| weight.bytes).sum();
+        let mut done = 0;
+        for (weight, (chunk, offset)) in weights.iter().zip(&places) {
+            let elem = match weight.role {
+                Role::Weight => target.weight.elem(),
+                Role::Activation => target.elem,
+                _ => Elem::F32,
+            };
+            let mut given = 0;
+            let mut sink = |at: u64, piece: &[u8]| {
+                if at.checked_add(piece.len() as u64).is_none_or(|end| end > weight.bytes) {
+                    let (key, bytes, length) = (&weight.key, weight.bytes, piece.len());
+                    return Err(EngineError::Plan(format!(
+                        "{key} has {bytes} bytes; its source gave {length} at {at}"
+                    )));
+                }
+                given += piece.len() as u64;
+                progress(Progress { done: done + given.min(weight.bytes), total });
+                chunks[*chunk].write(offset + at, piece)
+            };
+            source.read(weight, elem, &mut sink).map_err(|error| match error.downcast::<EngineError>() {
+                Ok(ours) => *ours,
+                Err(theirs) => EngineError::Source(theirs),
+            })?;
+            let bytes = weight.shape.count() as u64 * elem.size() as u64;
+            if given != bytes {
+                return Err(EngineError::Plan(format!("{} has {bytes} bytes; its source gave {given}", weight.key)));
+            }
+            done += weight.bytes;
+        }
+        engine.finish()?;
+        progress(Progress { done: total, total });
+        Ok(Weights { chunks, places })
+    }
+
+    /// A range of weight number `i`.
+    pub(crate) fn region(&self, i: usize, place: &Place) -> Option<Region<'_>> {
+        let (chunk, offset) = *self.places.get(i)?;
+        Some(self.chunks[chunk].region(offset.checked_add(place.offset)?, place.bytes))
+    }
+}
+
+/// For each weight its chunk and its offset there; and the chunks' sizes.
+fn pack(weights: &[Weight], alignment: u64, cap: u64) -> (Vec<(usize, u64)>, Vec<u64>) {
+    let mut sizes: Vec<u64> = Vec::new();
+    let mut open = None; // the chunk that still takes weights
+    let places = weights.iter().map(|weight| {
+        let begun: Option<(usize, u64)> = open.map(|chunk: usize| (chunk, sizes[chunk].next_multiple_of(alignment)));
+        match begun {
+            Some((chunk, at)) if at + weight.bytes <= cap => {
+                sizes[chunk] = at + weight.bytes;
+                (chunk, at)
+            }
+            _ => {
+                sizes.push(weight.bytes);
+                if weight.bytes < cap {
+                    open = Some(sizes.len() - 1);
+                }
+                (sizes.len() - 1, 0)
+            }
+        }
+    });
+    (places.collect(), sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratel_graph::Layout;
+
+    #[test]
+    fn packs_at_aligned_offsets_below_the_cap() {
+        let weight = |bytes: u64| Weight {
+            key: String::new(),
+            layout: Layout::AsIs,
+            role: Role::Vector,
+            shape: [bytes as usize / 4].into(),
+            bytes,
+        };
+        let (places, sizes) = pack(&[100, 60, 2000, 40, 900].map(weight), 64, 1024);
+        assert_eq!(places, [(0, 0), (0, 128), (1, 0), (0, 192), (2, 0)]);
+        assert_eq!(sizes, [232, 2000, 900]);
+    }
+}
