@@ -1,7 +1,11 @@
 //! Second half of a group norm: each value by its group's statistics, and SiLU if asked.
 
 use crate::activation::Act;
-use crate::{Kernel, Operand, Operation, Param, Values, ValuesMut};
+use crate::group_norm_stats::{Sources, chunk_for, lanes};
+use crate::values::named;
+use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
+use multiversion::multiversion;
+use rayon::prelude::*;
 
 /// `y = act(gamma[c] (x - mean) / sqrt(var + eps) + beta[c])`, with mean and variance of the value's group merged from
 /// the chunks of [`crate::group_norm_stats::GroupNormStats`]; the input is `x`, then `x2` for channels from `c1` on.
@@ -30,7 +34,25 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// The models' own sizes, and odd ones.
     pub fn cases() -> Vec<Self> {
-        vec![]
+        let case = |batch, pixels, c, c1, groups, chunk| {
+            let (eps, act) = (1e-5, Act::None);
+            GroupNorm { batch, rows: pixels, pixels, c, c1, groups, chunk, eps, act }
+        };
+        let model = |pixels, c, c1| GroupNorm { act: Act::Silu, ..case(2, pixels, c, c1, 32, chunk_for(pixels, c)) };
+        vec![
+            model(1024, 320, 320),
+            model(256, 640, 640),
+            model(256, 1920, 1280),
+            model(64, 2560, 1280),
+            GroupNorm { eps: 1e-6, act: Act::None, ..model(64, 1280, 1280) },
+            model(256, 960, 640),
+            GroupNorm { rows: 1500, ..model(4096, 128, 128) },
+            case(3, 50, 96, 56, 32, 16), // groups of three channels; one lies in both x and x2
+            case(2, 70, 40, 22, 4, 33),  // ten channels; a border that is no multiple of four
+            case(3, 9, 7, 7, 7, 4),      // one channel
+            case(1, 33, 520, 520, 2, 33), // 260 channels, one chunk
+            case(1, 1, 1, 1, 1, 1),
+        ]
     }
 }
 
@@ -70,9 +92,71 @@ impl Operation for GroupNorm {
         5.0 * (self.batch * self.rows * self.c) as f64
     }
 
-    fn twin(&self, _inputs: &[Values], _output: ValuesMut) {}
+    fn twin(&self, inputs: &[Values], output: ValuesMut) {
+        let named = named(self, inputs);
+        let input = Sources::new(named("x"), named("x2"), self.c, self.c1);
+        let [stats, gamma, beta] = ["stats", "gamma", "beta"].map(|name| named(name).map_or(&[][..], Values::f32));
+        let images: Vec<_> = (0..self.batch).map(|image| self.normalisation(image, stats, gamma)).collect();
+        output.f32().par_chunks_exact_mut(self.c).enumerate().for_each(|(row, y)| {
+            let Normalisation { mean, scale } = &images[row / self.rows];
+            input.each(row, |first, x| normalise(&mut y[first..], x, &mean[first..], &scale[first..], &beta[first..]));
+            if self.act != Act::None {
+                y.iter_mut().for_each(|y| *y = self.act.of(*y));
+            }
+        });
+    }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![]
+        vec![&GROUP_NORM]
     }
+}
+
+/// What makes a value of each channel of an image normal: `(x - mean[c]) scale[c] + beta[c]`.
+struct Normalisation {
+    mean: Vec<f64>,
+    scale: Vec<f64>,
+}
+
+impl GroupNorm {
+    /// Merges an image's chunks.
+    fn normalisation(&self, image: usize, stats: &[f32], gamma: &[f32]) -> Normalisation {
+        let width = self.c / self.groups;
+        let chunks = self.pixels.div_ceil(self.chunk);
+        let groups: Vec<(f64, f64)> = (0..self.groups)
+            .map(|g| {
+                let chunk = |k: usize| {
+                    let n = (self.chunk.min(self.pixels - k * self.chunk) * width) as f64;
+                    let at = ((image * chunks + k) * self.groups + g) * 2;
+                    (n, f64::from(stats[at]), f64::from(stats[at + 1]))
+                };
+                let values = (self.pixels * width) as f64;
+                let mean = (0..chunks).map(chunk).map(|(n, mean, _)| n * mean).sum::<f64>() / values;
+                let square = (0..chunks).map(chunk).map(|(n, m, square)| square + n * (m - mean).powi(2)).sum::<f64>();
+                (mean, 1.0 / (square / values + f64::from(self.eps)).sqrt())
+            })
+            .collect();
+        let channels = 0..self.c;
+        Normalisation {
+            mean: channels.clone().map(|c| groups[c / width].0).collect(),
+            scale: channels.map(|c| groups[c / width].1 * f64::from(gamma[c])).collect(),
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn normalise(y: &mut [f32], x: &[f32], mean: &[f64], scale: &[f64], beta: &[f32]) {
+    for ((((y, x), mean), scale), beta) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(beta) {
+        *y = ((f64::from(*x) - mean) * scale) as f32 + beta;
+    }
+}
+
+/// One workgroup per block of pixels and group.
+pub static GROUP_NORM: Kernel = kernel!("norm", "group_norm", schedule);
+
+fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::GroupNorm(op) = op else { return None };
+    let block = 256;
+    let workgroups = grid_1d(op.batch * op.rows.div_ceil(block) * op.groups, &target.limits)?;
+    let constants = vec![lanes(target), ("BLOCK", block as f64), ("ACT", op.act as u32 as f64)];
+    Some(Schedule { constants, extents: vec![], workgroups, merit: 0.01 })
 }

@@ -102,6 +102,8 @@ const LIB: &[(&str, &str)] = &[
     ("spec/weight_f16", include_str!("../../../shaders/lib/spec/weight_f16.wgsl")),
     ("spec/weight_f32", include_str!("../../../shaders/lib/spec/weight_f32.wgsl")),
     ("spec/weight_packed_f16", include_str!("../../../shaders/lib/spec/weight_packed_f16.wgsl")),
+    ("workgroup_max", include_str!("../../../shaders/lib/workgroup_max.wgsl")),
+    ("workgroup_sum", include_str!("../../../shaders/lib/workgroup_sum.wgsl")),
 ];
 
 /// One WGSL module: the kernel's own text with every line at its number, then what it imports.

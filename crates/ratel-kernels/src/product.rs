@@ -12,9 +12,9 @@ use std::ops::Range;
 /// Rows of a tile, which one thread computes: so many share the widening of a panel of weights.
 const TILE_ROWS: usize = 128;
 /// Columns of a tile: their sums are two AVX-512 registers or four of AVX2 for each row.
-const COLUMNS: usize = 32;
+pub(crate) const COLUMNS: usize = 32;
 /// Rows whose sums are in registers at a time.
-const ROWS: usize = 4;
+pub(crate) const ROWS: usize = 4;
 /// Rows of a panel of weights, widened to `f32`: 32 KiB.
 const PANEL: usize = 256;
 
@@ -88,7 +88,7 @@ impl Product<'_> {
 /// `sums[i, j] += sum_k x[i, k] w[k, j]`. Products are rounded before they are added: with fused multiply-adds the result
 /// would depend on the machine.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn multiply_add(sums: &mut [[f32; COLUMNS]; ROWS], x: [&[f32]; ROWS], w: &[[f32; COLUMNS]]) {
+pub(crate) fn multiply_add(sums: &mut [[f32; COLUMNS]; ROWS], x: [&[f32]; ROWS], w: &[[f32; COLUMNS]]) {
     let mut sum = *sums; // a copy of its own is what the compiler keeps in registers
     let x = x.map(|row| &row[..w.len()]);
     for k in 0..w.len() {
