@@ -57,13 +57,6 @@ impl Gpu {
             .map_err(|e| EngineError::Open { device: info.to_string(), why: one_line(&e.to_string()) })?;
 
         let fault = Arc::new(Mutex::new(None));
-        let store = |fault: &Arc<Mutex<Option<Fault>>>, new: Fault| {
-            let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
-            // the first fault is the cause of those after it, but nothing is worse than a lost device
-            if fault.is_none() || matches!(new, Fault::Lost(_)) {
-                *fault = Some(new);
-            }
-        };
         let at_loss = fault.clone();
         device.set_device_lost_callback(move |_, why| store(&at_loss, Fault::Lost(one_line(&why))));
         let at_error = fault.clone();
@@ -140,15 +133,25 @@ impl Gpu {
         // wgpu 30 panics when the device is lost during a wait, where it should return an error.
         let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(poll)));
         self.check("waiting for the device")?;
-        match polled {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(EngineError::Lost(one_line(&error.to_string()))),
-            Err(_) => Err(EngineError::Lost("waiting for it failed".to_owned())),
-        }
+        let why = match polled {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => one_line(&error.to_string()),
+            Err(_) => "waiting for it failed".to_owned(),
+        };
+        store(&self.fault, Fault::Lost(why.clone())); // wgpu reports what is done to a lost device to nobody
+        Err(EngineError::Lost(why))
     }
 
     fn out_of_memory(&self, what: &str, why: String) -> EngineError {
         EngineError::OutOfMemory { what: what.to_owned(), live: self.counter.live(), why }
+    }
+}
+
+/// Keeps the first fault, which is the cause of those after it; but nothing is worse than a lost device.
+fn store(fault: &Mutex<Option<Fault>>, new: Fault) {
+    let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+    if fault.is_none() || matches!(new, Fault::Lost(_)) {
+        *fault = Some(new);
     }
 }
 
@@ -163,4 +166,71 @@ fn describe(error: &wgpu::Error) -> String {
         }
     }
     one_line(&text)
+}
+
+#[cfg(test)]
+#[allow(clippy::print_stderr)] // a skipped test must be seen
+mod tests {
+    use super::*;
+    use crate::engine::Where;
+    use crate::{DeviceChoice, Engine};
+    use ratel_kernels::add::Add;
+    use ratel_kernels::{Op, Role};
+    use ratel_tensor::Elem;
+
+    fn device() -> Option<(Engine, Arc<Gpu>)> {
+        let engine = Engine::open(&DeviceChoice::Auto, EngineOptions::default()).expect("it falls back to the twins");
+        let Where::Device(gpu) = &engine.place else {
+            eprintln!("SKIPPED for want of a device");
+            return None;
+        };
+        let gpu = gpu.clone();
+        Some((engine, gpu))
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error() {
+        let Some((engine, gpu)) = device() else { return };
+        let target = engine.target(Elem::F32, Elem::F32).expect("every device has f32");
+        let buffer = || engine.buffer(Role::Activation, 4, &target);
+        let (a, b, y) = (buffer().expect("a"), buffer().expect("b"), buffer().expect("y"));
+        let op = Op::from(Add { count: 4, span: 4, period: 4 });
+        engine.run_op(&op, None, &[&a, &b], &y).expect("it runs while the device is there");
+        gpu.device.destroy();
+        let lost = |result: Result<(), EngineError>| matches!(result, Err(EngineError::Lost(_)));
+        assert!(lost(a.write_f32(&[1.0; 4])) || lost(engine.finish()), "writing or waiting");
+        let error = engine.run_op(&op, None, &[&a, &b], &y);
+        assert!(matches!(error, Err(EngineError::Lost(_))), "running: {error:?}");
+        assert!(lost(y.read_f32().map(drop)), "reading");
+        assert!(lost(buffer().map(drop)), "allocating");
+    }
+
+    #[test]
+    fn too_much_memory_is_an_error() {
+        let Some((engine, gpu)) = device() else { return };
+        let limit = gpu.info.limits.buffer_bytes;
+        let beyond = engine.allocate("slot", limit + 4).expect_err("beyond the limit").to_string();
+        assert!(beyond.contains(&limit.to_string()), "{beyond}");
+        assert_eq!(engine.memory().live, 0);
+    }
+
+    #[test]
+    fn what_wgpu_reports_is_an_error() {
+        let Some((engine, gpu)) = device() else { return };
+        let misuse = || {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE;
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("misuse"),
+                size: 4,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let scoped = gpu.guarded("misuse", misuse).expect_err("no such usage");
+        assert!(matches!(&scoped, EngineError::Validation { what, .. } if what == "misuse"), "{scoped}");
+        assert!(!scoped.to_string().contains('\n'), "{scoped}");
+        drop(misuse()); // outside of any scope: kept for the next call
+        assert!(matches!(engine.allocate("slot", 4), Err(EngineError::Validation { .. })));
+        assert!(engine.allocate("slot", 4).is_ok(), "and then forgotten");
+    }
 }

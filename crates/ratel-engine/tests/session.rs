@@ -1,0 +1,273 @@
+//! Sessions on the device at hand and on the CPU twins: same plan, same numbers.
+#![allow(clippy::print_stderr)] // a skipped test must be seen
+
+use ratel_engine::{
+    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, WeightSink, WeightSource,
+};
+use ratel_graph::{Graph, Layout, Plan, PlanOptions, Stride, Weight};
+use ratel_kernels::Role;
+use ratel_tensor::{Elem, Shape};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+/// Numbers made up from the key, given in pieces that end within elements' groups but not within words.
+struct MadeUp {
+    piece: usize,
+}
+
+fn made_up(key: &str, i: usize) -> f32 {
+    let seed = key.bytes().fold(7u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
+    let hash = (i as u32).wrapping_add(seed).wrapping_mul(2_654_435_761);
+    // eleven bits: the same in half precision
+    ((hash >> 21) as f32 / 1024.0 - 1.0) / 4.0
+}
+
+/// The value of a weight at a place of its layout on the device.
+fn value(weight: &Weight, i: usize) -> f32 {
+    let at = match (weight.layout, &*weight.shape) {
+        (Layout::AsIs, _) => i,
+        // (in, out) of (out, in)
+        (Layout::Linear, &[out, inputs, ..]) => i % out * inputs + i / out,
+        // (rows, columns, in, out) of (out, in, rows, columns)
+        (Layout::Conv, &[out, inputs, rows, columns]) => {
+            let (o, c, window) = (i % out, i / out % inputs, i / out / inputs);
+            (o * inputs + c) * rows * columns + window
+        }
+        _ => panic!("no such layout of {}", weight.shape),
+    };
+    made_up(&weight.key, at)
+}
+
+impl WeightSource for MadeUp {
+    fn read(
+        &self,
+        weight: &Weight,
+        elem: Elem,
+        sink: &mut WeightSink,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let values = (0..weight.shape.count()).map(|i| value(weight, i));
+        let bytes: Vec<u8> = match elem {
+            Elem::F16 => values.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect(),
+            _ => values.flat_map(f32::to_le_bytes).collect(),
+        };
+        for (i, piece) in bytes.chunks(self.piece).enumerate() {
+            sink((i * self.piece) as u64, piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// A small network with what a model has: a convolution, a norm, activations, linear layers, a residual.
+fn plan(engine: &Engine, elem: Elem, weight: Elem, observe: &[&str]) -> Plan {
+    let shapes = [
+        ("conv1.weight", vec![32, 3, 3, 3]),
+        ("conv1.bias", vec![32]),
+        ("norm.weight", vec![32]),
+        ("norm.bias", vec![32]),
+        ("fc1.weight", vec![64, 32]),
+        ("fc1.bias", vec![64]),
+        ("fc2.weight", vec![32, 64]),
+    ];
+    let catalogue: BTreeMap<_, _> = shapes.into_iter().map(|(k, s)| (k.to_owned(), Shape::new(&s))).collect();
+    let graph = Graph::new("net", catalogue);
+    let w = graph.root();
+    let x = graph.input("x", [2, 9, 7, 3], Role::Activation);
+    let h = x.conv2d(&w.at("conv1"), Stride::SAME).group_norm(&w.at("norm"), 8, 1e-5);
+    let y = h + h.silu().linear(&w.at("fc1")).silu().linear(&w.at("fc2"));
+    y.output("y");
+    let finished = graph.finish(|_| false).expect("the graph is whole");
+    let options = PlanOptions { observe: observe.iter().map(ToString::to_string).collect(), ..PlanOptions::default() };
+    let target = engine.target(elem, weight).expect("the device has the types");
+    finished.plan(&target, &options).expect("every op has a kernel")
+}
+
+fn input() -> Vec<f32> {
+    (0..2 * 9 * 7 * 3).map(|i| made_up("x", i) * 4.0).collect()
+}
+
+fn load(engine: &Engine, elem: Elem, weight: Elem, observe: &[&str]) -> Session {
+    let plan = plan(engine, elem, weight, observe);
+    let session = engine.load(plan, &MadeUp { piece: 100 }, &mut |_| {}).expect("it loads");
+    session.input("x").expect("x").write_f32(&input()).expect("x is written");
+    session
+}
+
+fn run(session: &Session) -> Vec<f32> {
+    session.run(&mut Hooks::default()).expect("it runs");
+    session.output("y").expect("y").read_f32().expect("y is read")
+}
+
+/// The device at hand; `None`, loudly, where there is none.
+fn device(options: EngineOptions) -> Option<Engine> {
+    let engine = Engine::open(&DeviceChoice::Auto, options).expect("an automatic choice falls back to the twins");
+    if engine.device().is_none() {
+        eprintln!("SKIPPED for want of a device: {}", engine.note().unwrap_or_default());
+        return None;
+    }
+    Some(engine)
+}
+
+fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm: f64 = b.iter().map(|b| f64::from(*b).powi(2)).sum();
+    let difference: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    assert!(norm > 0.0 && difference.is_finite());
+    (difference / norm).sqrt()
+}
+
+#[test]
+fn device_equals_twins() {
+    let twins = Engine::twins();
+    let expected = run(&load(&twins, Elem::F32, Elem::F32, &[]));
+    assert_eq!(run(&load(&twins, Elem::F32, Elem::F16, &[])), expected, "the weights are the same in half precision");
+    for immediates in [true, false] {
+        let Some(engine) = device(EngineOptions { checks: true, immediates, ..EngineOptions::default() }) else {
+            return;
+        };
+        let f16 = engine.device().is_some_and(|info| info.f16);
+        for (elem, weight, bound) in
+            [(Elem::F32, Elem::F32, 1e-6), (Elem::F32, Elem::F16, 1e-6), (Elem::F16, Elem::F16, 2e-3)]
+        {
+            if elem == Elem::F16 && !f16 {
+                continue;
+            }
+            let session = load(&engine, elem, weight, &[]);
+            let error = relative_error(&run(&session), &expected);
+            assert!(error < bound, "{elem} over {weight} weights: off by {error:e}");
+            assert_eq!(run(&session), run(&session), "a run changes nothing that the next one reads");
+        }
+    }
+}
+
+#[test]
+fn unchecked_shaders_give_the_same() {
+    let [checked, unchecked] = [true, false].map(|checks| {
+        let engine = device(EngineOptions { checks, ..EngineOptions::default() })?;
+        Some(run(&load(&engine, Elem::F32, Elem::F32, &[])))
+    });
+    assert_eq!(checked, unchecked);
+}
+
+#[test]
+fn observed_tensors_are_those_of_their_step() {
+    let names = ["net.conv1", "net.fc1", "net.fc2", "net.norm"];
+    let observe = |engine: &Engine| {
+        let session = load(engine, Elem::F32, Elem::F32, &names);
+        let mut seen = BTreeMap::new();
+        let mut keep = |name: &str, shape: Shape, values: Vec<f32>| {
+            assert_eq!(values.len(), shape.count());
+            seen.insert(name.to_owned(), values);
+        };
+        session
+            .run_observed(&mut Hooks::default(), &mut |observed, values| keep(&observed.name, observed.shape, values))
+            .expect("it runs");
+        (seen, session.output("y").expect("y").read_f32().expect("y is read"))
+    };
+    let (expected, y) = observe(&Engine::twins());
+    assert_eq!(expected.keys().collect::<Vec<_>>(), names);
+    assert_eq!(y, run(&load(&Engine::twins(), Elem::F32, Elem::F32, &[])), "observing changes nothing");
+    let Some(engine) = device(EngineOptions::default()) else { return };
+    let (found, found_y) = observe(&engine);
+    for (name, values) in &expected {
+        assert!(relative_error(&found[name], values) < 1e-6, "{name}");
+    }
+    assert!(relative_error(&found_y, &y) < 1e-6);
+}
+
+#[test]
+fn memory_is_what_the_plan_says() {
+    for engine in [Some(Engine::twins()), device(EngineOptions::default())].into_iter().flatten() {
+        let session = load(&engine, Elem::F32, Elem::F32, &[]);
+        run(&session);
+        let planned = session.plan().activation_bytes() + session.plan().weight_bytes();
+        let memory = engine.memory();
+        // beside it, weights start at aligned offsets, and reading back takes a copy
+        let most = planned + 256 * session.plan().weights.len() as u64 + session.output("y").expect("y").bytes();
+        assert!((planned..=most).contains(&memory.peak), "{planned} planned, {memory:?}");
+        drop(session);
+        assert_eq!(engine.memory().live, 0);
+        engine.reset_peak();
+        assert_eq!(engine.memory().peak, 0);
+    }
+}
+
+#[test]
+fn every_step_takes_time() {
+    for engine in [Some(Engine::twins()), device(EngineOptions::default())].into_iter().flatten() {
+        let session = load(&engine, Elem::F32, Elem::F32, &[]);
+        let expected = run(&session);
+        let profile = session.profile(&mut Hooks::default()).expect("it runs");
+        assert_eq!(profile.nanoseconds.len(), session.plan().steps.len());
+        assert!(profile.nanoseconds.iter().all(|ns| (1..10_000_000_000).contains(ns)), "{profile:?}");
+        assert_eq!(session.output("y").expect("y").read_f32().expect("y is read"), expected);
+    }
+}
+
+#[test]
+fn stops_when_told_and_tells_how_far_it_is() {
+    for engine in [Some(Engine::twins()), device(EngineOptions::default())].into_iter().flatten() {
+        let session = load(&engine, Elem::F32, Elem::F32, &[]);
+        let stop = AtomicBool::new(true);
+        let stopped = session.run(&mut Hooks { cancel: Some(&stop), progress: None });
+        assert!(matches!(stopped, Err(EngineError::Cancelled)), "{stopped:?}");
+        let mut last = None;
+        let mut progress = |progress: Progress| last = Some(progress);
+        session.run(&mut Hooks { cancel: None, progress: Some(&mut progress) }).expect("it runs");
+        let total = session.plan().steps.len() as u64;
+        assert_eq!(last, Some(Progress { done: total, total }));
+    }
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let engine = Engine::twins();
+    let session = load(&engine, Elem::F32, Elem::F32, &[]);
+    let error = |result: Result<(), EngineError>| result.expect_err("it does not fit").to_string();
+    let x = session.input("x").expect("x");
+    assert!(error(x.write_f32(&[1.0])).contains("378 values"));
+    assert!(error(x.write_u32(&[1; 378])).contains("ids"));
+    assert!(error(session.input("z").map(drop)).contains("no input `z`; it has x"));
+
+    struct Short;
+    impl WeightSource for Short {
+        fn read(
+            &self,
+            _: &Weight,
+            _: Elem,
+            sink: &mut WeightSink,
+        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Ok(sink(0, &[0; 8])?)
+        }
+    }
+    struct Long;
+    impl WeightSource for Long {
+        fn read(
+            &self,
+            weight: &Weight,
+            _: Elem,
+            sink: &mut WeightSink,
+        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Ok(sink(weight.bytes, &[0; 4])?)
+        }
+    }
+    struct Broken;
+    impl WeightSource for Broken {
+        fn read(
+            &self,
+            _: &Weight,
+            _: Elem,
+            _: &mut WeightSink,
+        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Err("the file ends too early".into())
+        }
+    }
+    let plan = || plan(&engine, Elem::F32, Elem::F32, &[]);
+    for (source, message) in
+        [(&Short as &dyn WeightSource, "gave 8"), (&Long, "gave 4 at"), (&Broken, "the file ends too early")]
+    {
+        assert!(error(engine.load(plan(), source, &mut |_| {}).map(drop)).contains(message));
+    }
+    if let Some(device) = device(EngineOptions::default()) {
+        assert!(error(device.load(plan(), &Broken, &mut |_| {}).map(drop)).contains("made for the CPU twins"));
+    }
+}
