@@ -119,10 +119,21 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// The adapters that can compute, with what they can do.
+/// The adapters that can compute, with what they can do. GL is asked only where nothing better is there: it would show the
+/// same devices again. (`WGPU_BACKEND=gl`, which wgpu reads, asks for it alone.)
 pub(crate) fn adapters() -> Vec<(wgpu::Adapter, DeviceInfo)> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let allowed = wgpu::InstanceDescriptor::new_without_display_handle_from_env().backends;
+    let found = adapters_of(allowed - wgpu::Backends::GL);
+    if found.is_empty() { adapters_of(allowed & wgpu::Backends::GL) } else { found }
+}
+
+fn adapters_of(backends: wgpu::Backends) -> Vec<(wgpu::Adapter, DeviceInfo)> {
+    if !backends.intersects(wgpu::Instance::enabled_backend_features()) {
+        return vec![];
+    }
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..descriptor });
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
     let computes = |adapter: &wgpu::Adapter| {
         adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
     };
