@@ -117,7 +117,7 @@ impl Operation for Attention {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&ATTENTION]
+        vec![&ATTENTION, &ATTENTION_TILED, &ATTENTION_SUBGROUP]
     }
 }
 
@@ -226,6 +226,67 @@ fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
         extents: vec![("DIMS", op.dim.div_ceil(lanes as usize) as u32)],
         workgroups: grid_1d(op.batch * op.queries * op.heads, &target.limits)?,
         merit: 0.01,
+    })
+}
+
+/// One workgroup for a block of queries, for GPUs.
+pub static ATTENTION_TILED: Kernel = kernel!("attention", "attention_tiled", schedule_tiled);
+
+fn schedule_tiled(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::Attention(op) = op else { return None };
+    (op.dim % 4 == 0 && op.dim <= 512).then_some(())?;
+    let columns = op.dim as u32 / 4;
+    // registers hold the results of 4 queries by own_columns columns of four values, and 4 by own_keys scores
+    let (tx, own_keys, tys) = match columns {
+        ..=20 => (4, 8, &[16, 8][..]),
+        ..=40 => (8, 4, &[16, 8][..]),
+        _ => (16, 2, &[8, 4][..]),
+    };
+    let (own_columns, depth, block_keys) = (columns.div_ceil(tx), 8, tx * own_keys);
+    let fitting = |ty: u32| {
+        let room = (4 * ty + block_keys) * (depth + 1);
+        let values = block_keys.min(1 << (room / (tx * own_columns)).checked_ilog2()?);
+        let bytes = 16 * (room + block_keys * ty + tx * ty);
+        (bytes <= target.limits.workgroup_bytes && tx * ty <= target.limits.invocations).then_some((ty, values, room))
+    };
+    let (ty, values, tile) = tys.iter().copied().find_map(fitting)?;
+    let blocks = op.queries.div_ceil(4 * ty as usize);
+    Some(Schedule {
+        constants: vec![],
+        extents: vec![
+            ("TX", tx),
+            ("TY", ty),
+            ("OWN_KEYS", own_keys),
+            ("OWN_COLUMNS", own_columns),
+            ("DEPTH", depth),
+            ("VALUES", values),
+            ("TILE", tile),
+        ],
+        workgroups: grid_1d(op.batch * op.heads * blocks, &target.limits)?,
+        merit: if target.software { 0.05 } else { 0.3 },
+    })
+}
+
+/// One subgroup for a few queries a lane, of drivers that load memory lane by lane.
+pub static ATTENTION_SUBGROUP: Kernel = kernel!("attention", "attention_subgroup", schedule_subgroup);
+
+fn schedule_subgroup(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::Attention(op) = op else { return None };
+    let lanes = target.subgroup.filter(|lanes| target.software && [8, 16].contains(lanes))?;
+    let chunks = (op.dim as u32).div_ceil(lanes);
+    // what a driver compiles in seconds; larger heads leave room for fewer queries
+    let own = match chunks * lanes {
+        ..=64 => 4,
+        ..=96 => 2,
+        ..=160 => 1,
+        _ => return None,
+    };
+    let blocks = op.queries.div_ceil((own * lanes) as usize);
+    Some(Schedule {
+        constants: vec![],
+        extents: vec![("LANES", lanes), ("OWN", own), ("CHUNKS", chunks), ("BLOCK", 4)],
+        workgroups: grid_1d(op.batch * op.heads * blocks, &target.limits)?,
+        merit: 0.2,
     })
 }
 
