@@ -2,6 +2,7 @@
 
 use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
 use ratel_tensor::Elem;
+use rayon::prelude::*;
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// An activation function. The numbers are those of `shaders/lib/act.wgsl`.
@@ -66,9 +67,7 @@ impl Operation for Activation {
 
     fn twin(&self, inputs: &[Values], output: ValuesMut) {
         let (x, y) = (inputs[0].f32(), output.f32());
-        for i in 0..self.count {
-            y[i] = self.act.of(x[i]);
-        }
+        y.par_iter_mut().zip(x).for_each(|(y, x)| *y = self.act.of(*x));
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {

@@ -2,6 +2,7 @@
 
 use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
 use ratel_tensor::Elem;
+use rayon::prelude::*;
 
 /// `y[i] = a[i] + b[i / span * period + i % period]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,9 +54,7 @@ impl Operation for Add {
 
     fn twin(&self, inputs: &[Values], output: ValuesMut) {
         let (a, b, y) = (inputs[0].f32(), inputs[1].f32(), output.f32());
-        for i in 0..self.count {
-            y[i] = a[i] + b[i / self.span * self.period + i % self.period];
-        }
+        y.par_iter_mut().enumerate().for_each(|(i, y)| *y = a[i] + b[i / self.span * self.period + i % self.period]);
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {

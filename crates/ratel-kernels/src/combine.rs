@@ -1,6 +1,7 @@
 //! The update of every sampler: a linear combination of latents.
 
-use crate::{Kernel, Operand, Operation, Param, Values, ValuesMut};
+use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
+use rayon::prelude::*;
 
 /// `y[i] = clamp(sum_j coefficients[j] x_j[i])`, over 1 to [`Combine::MAX_TERMS`] latents `x0 ... x5` of `count` values.
 /// Every sampler's step is a few of these: the host computes coefficients, the device applies them.
@@ -17,13 +18,21 @@ pub struct Combine {
 impl Combine {
     /// The models' own sizes, and odd ones.
     pub fn cases() -> Vec<Self> {
-        vec![]
+        let case = |count, coefficients: &[f32]| Combine { count, coefficients: coefficients.to_vec(), clamp: None };
+        vec![
+            case(2 * 64 * 64 * 4, &[1.0, -0.5]),
+            case(64 * 64 * 4, &[1.5, -0.25, 0.125, -3.0]),
+            Combine { clamp: Some(1.0), ..case(1001, &[0.5, 1.0, -2.0]) },
+            case(77, &[1.0, 2.0, -3.0, 4.0, -5.0, 6.0]),
+            case(77, &[1.0, 2.0, -3.0, 4.0, -5.0]),
+            case(1, &[2.0]),
+        ]
     }
 }
 
 impl Operation for Combine {
     fn name(&self) -> &'static str {
-        "combine"
+        COMBINE.name
     }
 
     fn operands(&self) -> Vec<Operand> {
@@ -34,10 +43,8 @@ impl Operation for Combine {
     }
 
     fn params(&self) -> Vec<(&'static str, Param)> {
-        let size = |value: usize| Param::U32(value as u32);
         vec![
-            ("count", size(self.count)),
-            ("terms", size(self.coefficients.len())),
+            ("count", Param::U32(self.count as u32)),
             ("c0", self.coefficient(0)),
             ("c1", self.coefficient(1)),
             ("c2", self.coefficient(2)),
@@ -52,10 +59,19 @@ impl Operation for Combine {
         2.0 * (self.count * self.coefficients.len()) as f64
     }
 
-    fn twin(&self, _inputs: &[Values], _output: ValuesMut) {}
+    fn twin(&self, inputs: &[Values], output: ValuesMut) {
+        output.f32().par_iter_mut().enumerate().for_each(|(i, y)| {
+            let sum = self.coefficients.iter().zip(inputs).map(|(c, x)| c * x.f32()[i]).sum::<f32>();
+            *y = match self.clamp {
+                Some(limit) if sum > limit => limit,
+                Some(limit) if sum < -limit => -limit,
+                _ => sum,
+            };
+        });
+    }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![]
+        vec![&COMBINE]
     }
 }
 
@@ -66,4 +82,18 @@ impl Combine {
     fn coefficient(&self, i: usize) -> Param {
         Param::F32(self.coefficients.get(i).copied().unwrap_or(0.0))
     }
+}
+
+/// One invocation per value.
+pub static COMBINE: Kernel = kernel!("sampling", "combine", schedule);
+
+fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::Combine(op) = op else { return None };
+    let workgroups = grid_1d(op.count.div_ceil(64), &target.limits)?;
+    Some(Schedule {
+        constants: vec![("TERMS", op.coefficients.len() as f64), ("CLAMP", f64::from(u8::from(op.clamp.is_some())))],
+        extents: vec![],
+        workgroups,
+        merit: 1.0,
+    })
 }

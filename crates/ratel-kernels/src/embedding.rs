@@ -1,6 +1,7 @@
 //! Embedding gather: rows of a table by token id.
 
-use crate::{Kernel, Operand, Operation, Param, Role, Values, ValuesMut};
+use crate::{Kernel, Op, Operand, Operation, Param, Role, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
+use ratel_tensor::Elem;
 
 /// `y[t, c] = table[ids[t] - first, c]` for ids of `first .. first + rows`; other rows of `y` are left alone, so a table
 /// larger than a binding is looked up in part by part.
@@ -21,13 +22,19 @@ pub struct Embedding {
 impl Embedding {
     /// The models' own sizes, and odd ones.
     pub fn cases() -> Vec<Self> {
-        vec![]
+        let case = |count, c, first, rows, vocabulary| Embedding { count, c, first, rows, vocabulary };
+        vec![
+            case(2 * 77, 768, 0, 4096, 4096),
+            case(77, 1024, 100, 50, 200), // a part of a table
+            case(7, 3, 0, 5, 5),
+            case(1, 1, 0, 1, 1),
+        ]
     }
 }
 
 impl Operation for Embedding {
     fn name(&self) -> &'static str {
-        "embedding"
+        EMBEDDING.name
     }
 
     fn operands(&self) -> Vec<Operand> {
@@ -53,9 +60,44 @@ impl Operation for Embedding {
         0.0
     }
 
-    fn twin(&self, _inputs: &[Values], _output: ValuesMut) {}
+    fn twin(&self, inputs: &[Values], output: ValuesMut) {
+        let (ids, table) = (inputs[0].u32(), inputs[1]);
+        for (id, y) in ids.iter().zip(output.f32().chunks_exact_mut(self.c)) {
+            let row = (*id as usize).checked_sub(self.first).filter(|row| *row < self.rows);
+            if let Some(row) = row {
+                table.widen(row * self.c, y);
+            }
+        }
+    }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![]
+        vec![&EMBEDDING]
+    }
+
+    fn tolerance(&self, _: Elem) -> f64 {
+        1e-9 // values are copied, but a device may take halves under 6e-5 for zeros
+    }
+}
+
+/// One invocation per value of `y`.
+pub static EMBEDDING: Kernel = kernel!("pointwise", "embedding", schedule);
+
+fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::Embedding(op) = op else { return None };
+    let workgroups = grid_1d((op.count * op.c).div_ceil(64), &target.limits)?;
+    Some(Schedule { constants: vec![], extents: vec![], workgroups, merit: 1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_other_parts_are_left_alone() {
+        let op = Embedding { count: 4, c: 2, first: 10, rows: 2, vocabulary: 20 };
+        let mut y = [-1.0; 8];
+        let inputs = [Values::U32(&[11, 9, 12, 10]), Values::F32(&[1.0, 2.0, 3.0, 4.0])];
+        op.twin(&inputs, ValuesMut::F32(&mut y));
+        assert_eq!(y, [3.0, 4.0, -1.0, -1.0, -1.0, -1.0, 1.0, 2.0]);
     }
 }
