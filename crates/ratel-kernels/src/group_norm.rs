@@ -1,7 +1,7 @@
 //! Second half of a group norm: each value by its group's statistics, and SiLU if asked.
 
 use crate::activation::Act;
-use crate::group_norm_stats::{Sources, chunk_for, lanes};
+use crate::group_norm_stats::{COLUMN_LANES, Columns, Sources, chunk_for, lanes};
 use crate::values::named;
 use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
 use multiversion::multiversion;
@@ -107,7 +107,7 @@ impl Operation for GroupNorm {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&GROUP_NORM]
+        vec![&GROUP_NORM, &GROUP_NORM_COLUMNS]
     }
 }
 
@@ -159,4 +159,27 @@ fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let workgroups = grid_1d(op.batch * op.rows.div_ceil(block) * op.groups, &target.limits)?;
     let constants = vec![lanes(target), ("BLOCK", block as f64), ("ACT", op.act as u32 as f64)];
     Some(Schedule { constants, extents: vec![], workgroups, merit: 0.01 })
+}
+
+/// One workgroup per block of pixels and some groups, whose lanes lie side by side along the channels, four channels each.
+pub static GROUP_NORM_COLUMNS: Kernel = kernel!("norm", "group_norm_columns", schedule_columns);
+
+fn schedule_columns(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::GroupNorm(op) = op else { return None };
+    let Columns { columns, rows } = Columns::new(op.c, op.c1, op.groups)?;
+    // each workgroup merges the chunks anew, so it should have some pixels to normalise, where there are enough
+    let block = op.rows.div_ceil(32).clamp(16 * rows, 128 * rows);
+    let blocks = op.batch * op.rows.div_ceil(block) * (op.c / 4 / columns);
+    Some(Schedule {
+        constants: vec![
+            ("WG", COLUMN_LANES as f64),
+            ("COLUMNS", columns as f64),
+            ("STEP", rows as f64),
+            ("BLOCK", block as f64),
+            ("ACT", op.act as u32 as f64),
+        ],
+        extents: vec![],
+        workgroups: grid_1d(blocks, &target.limits)?,
+        merit: 0.5,
+    })
 }

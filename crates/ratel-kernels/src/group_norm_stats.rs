@@ -48,10 +48,11 @@ impl GroupNormStats {
     }
 }
 
-/// Pixels of one chunk for an image of `pixels` pixels and `c` channels: enough chunks to fill a device, few enough to be
-/// merged quickly, and some thousands of values in each.
+/// Pixels of one chunk for an image of `pixels` pixels and `c` channels: enough chunks to fill a device, the fewer the
+/// more channels there are, since those are shared out too; few enough to be merged quickly.
 pub fn chunk_for(pixels: usize, c: usize) -> usize {
-    pixels.div_ceil(128).max(4096_usize.div_ceil(c.max(1))).max(4)
+    let chunks = (20_480 / c.max(1)).clamp(16, 128);
+    pixels.div_ceil(chunks).max(16)
 }
 
 impl Operation for GroupNormStats {
@@ -110,7 +111,7 @@ impl Operation for GroupNormStats {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&GROUP_NORM_STATS]
+        vec![&GROUP_NORM_STATS, &GROUP_NORM_STATS_COLUMNS]
     }
 }
 
@@ -163,4 +164,94 @@ fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
 /// The workgroup of a plain norm or attention kernel: where barriers are slow, no more lanes than run together.
 pub(crate) fn lanes(target: &Target) -> crate::Constant {
     ("WG", if target.software { f64::from(target.subgroup.unwrap_or(8)) } else { 64.0 })
+}
+
+/// One workgroup per chunk and some groups, whose lanes lie side by side along the channels, four channels each.
+pub static GROUP_NORM_STATS_COLUMNS: Kernel = kernel!("norm", "group_norm_stats_columns", schedule_columns);
+
+fn schedule_columns(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::GroupNormStats(op) = op else { return None };
+    let Columns { columns, rows } = Columns::new(op.c, op.c1, op.groups)?;
+    let blocks = op.batch * op.pixels.div_ceil(op.chunk) * (op.c / 4 / columns);
+    Some(Schedule {
+        constants: vec![("WG", COLUMN_LANES as f64), ("COLUMNS", columns as f64), ("ROWS", rows as f64)],
+        extents: vec![],
+        workgroups: grid_1d(blocks, &target.limits)?,
+        merit: 0.5,
+    })
+}
+
+/// Lanes of the workgroups that [`Columns`] shares out.
+pub(crate) const COLUMN_LANES: usize = 64;
+
+/// How the lanes of a workgroup lie over columns of four channels.
+pub(crate) struct Columns {
+    /// Columns of a workgroup: whole groups, and an even share of all columns.
+    pub(crate) columns: usize,
+    /// Rows of so many lanes.
+    pub(crate) rows: usize,
+}
+
+impl Columns {
+    /// The narrowest row that reads 16 columns or more in one piece, of those that leave few lanes idle; `None` where
+    /// columns would lie across two inputs, or a group is too wide.
+    pub(crate) fn new(c: usize, c1: usize, groups: usize) -> Option<Columns> {
+        (c.is_multiple_of(4) && c1.is_multiple_of(4)).then_some(())?;
+        let all = c / 4;
+        let fits = |columns: &usize| all.is_multiple_of(*columns) && (4 * columns).is_multiple_of(c / groups);
+        let columns = (1..=COLUMN_LANES.min(all)).filter(fits);
+        let used = |columns: usize| COLUMN_LANES / columns * columns;
+        let columns = columns.max_by_key(|&n| (n >= 16.min(all), used(n) * 10 / COLUMN_LANES, usize::MAX - n))?;
+        Some(Columns { columns, rows: COLUMN_LANES / columns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_the_models_leave_few_lanes_idle() {
+        for c in [128, 256, 320, 512, 640, 960, 1280, 1920, 2560] {
+            let Columns { columns, rows } = Columns::new(c, c, 32).expect("a model's width");
+            assert!(columns >= 16 && columns * rows >= 60, "{c}: {rows} rows of {columns}");
+        }
+        assert!(Columns::new(96, 54, 32).is_none(), "a column across two inputs");
+        assert!(Columns::new(520, 520, 2).is_none(), "a group wider than a row");
+    }
+
+    /// The statistics of values whose mean is a hundred times their deviation, and what they are normalised to. The mean
+    /// of a chunk is rounded to 4e-6 there; chunks' errors average out when they merge.
+    #[test]
+    fn an_offset_costs_nothing() {
+        use crate::group_norm::GroupNorm;
+        let (pixels, c, groups, eps) = (1024, 64, 4, 1e-5);
+        let chunk = chunk_for(pixels, c);
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let x: Vec<f32> = (0..pixels * c).map(|_| 100.0 + next() * 3.0_f32.sqrt()).collect();
+        let op = GroupNormStats { batch: 1, pixels, c, c1: c, groups, chunk };
+        let mut stats = vec![0.0; op.operands()[1].count];
+        op.twin(&[Values::F32(&x)], ValuesMut::F32(&mut stats));
+        let op = GroupNorm { batch: 1, rows: pixels, pixels, c, c1: c, groups, chunk, eps, ..GroupNorm::default() };
+        let (gamma, beta, mut y) = (vec![1.0; c], vec![0.0; c], vec![0.0; pixels * c]);
+        op.twin(&[&x, &stats, &gamma, &beta].map(|v| Values::F32(v)), ValuesMut::F32(&mut y));
+
+        let of_group = |g: usize| (0..pixels * c).filter(move |i| i % c / (c / groups) == g);
+        let (mut error, mut total) = (0.0, 0.0);
+        for g in 0..groups {
+            let values: Vec<f64> = of_group(g).map(|i| f64::from(x[i])).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+            for (i, v) in of_group(g).zip(&values) {
+                let right = (v - mean) / (variance + f64::from(eps)).sqrt();
+                error += (f64::from(y[i]) - right).powi(2);
+                total += right * right;
+            }
+        }
+        assert!(error / total < 1e-12, "{:e}", error / total);
+    }
 }
