@@ -201,3 +201,23 @@ fn philox(mut counter: [u32; 4], seed: u64) -> [u32; 4] {
     }
     counter
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MersenneTwister, philox};
+
+    #[test]
+    fn mersenne_twister_equals_its_authors_output() {
+        let mut engine = MersenneTwister::new(5489);
+        let first: Vec<u32> = (0..3).map(|_| engine.next()).collect();
+        assert_eq!(first, [3_499_211_612, 581_869_302, 3_890_346_734]);
+        let ten_thousandth = (3..10_000).map(|_| engine.next()).last();
+        assert_eq!(ten_thousandth, Some(4_123_659_995));
+    }
+
+    #[test]
+    fn philox_equals_its_authors_output() {
+        assert_eq!(philox([0; 4], 0), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([u32::MAX; 4], u64::MAX), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+}

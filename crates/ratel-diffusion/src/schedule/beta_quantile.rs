@@ -34,3 +34,26 @@ pub(super) fn beta_quantile(a: f64, p: f64) -> f64 {
     }
     x
 }
+
+#[cfg(test)]
+mod tests {
+    use super::beta_quantile;
+
+    #[test]
+    fn equals_scipy() {
+        // scipy.stats.beta.ppf(p, 0.6, 0.6)
+        let cases = [
+            (0.0, 0.0),
+            (1e-9, 1.855_882_462_491_41e-15),
+            (0.001, 1.855_873_851_745_199e-5),
+            (0.1, 0.039_584_405_588_780_85),
+            (0.5, 0.5),
+            (0.6, 0.637_299_009_246_785_6),
+            (0.9, 0.960_415_594_411_219_2),
+            (1.0, 1.0),
+        ];
+        for (p, x) in cases {
+            assert!((beta_quantile(0.6, p) - x).abs() <= 1e-13 * x, "at {p}: {}", beta_quantile(0.6, p));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A model ready to draw: what its parts look like, how its prompts are cut into tokens, and where its weights are.
+
+use crate::sampling::SchedulerFile;
+use crate::toy::RandomWeights;
+use crate::{DiffusionError, text};
+use ratel_engine::WeightSource;
+use ratel_graph::{Finished, Graph};
+use ratel_kernels::Role;
+use ratel_models::{
+    Architecture, Catalogue, TextConfig, UnetConfig, VaeConfig, text_encoder, unet, vae_decoder, vae_encoder,
+};
+use ratel_tensor::{Elem, Shape};
+
+/// Text encoder, UNet and VAE of one checkpoint.
+pub struct Model {
+    /// What to call it: the file's or folder's name.
+    pub name: String,
+    /// Cuts prompts into tokens.
+    pub tokenizer: text::ClipTokenizer,
+    /// The text encoder's tensors and the rest of its description.
+    pub text: (Catalogue, TextConfig),
+    /// The UNet's.
+    pub unet: (Catalogue, UnetConfig),
+    /// The VAE's.
+    pub vae: (Catalogue, VaeConfig),
+    /// What latents are multiplied by after encoding (`scaling_factor`) ...
+    pub scaling_factor: f32,
+    /// ... and what is subtracted before that (`shift_factor`).
+    pub shift_factor: f32,
+    /// What the checkpoint says about its sampler.
+    pub scheduler: SchedulerFile,
+    /// Latents of a side of the pictures that it was trained on.
+    pub native_latents: usize,
+    /// What had to be guessed about the checkpoint, in a sentence, if anything.
+    pub guess: Option<String>,
+    /// The widest type that the matrices have in the file.
+    pub elem: Elem,
+    /// Where the weights are.
+    pub weights: Box<dyn WeightSource + Send + Sync>,
+}
+
+impl Model {
+    /// A small model of random weights with the whole topology of SD 1.x, made of a seed.
+    ///
+    /// # Errors
+    /// None that can be caused from outside.
+    pub fn toy(seed: u64) -> Result<Self, DiffusionError> {
+        let name = format!("random weights (seed {seed})");
+        Ok(Model { native_latents: 16, name, ..Self::of_architecture(&Architecture::toy(), seed)? })
+    }
+
+    /// A known architecture with random weights: for plans and measurements without a checkpoint.
+    ///
+    /// # Errors
+    /// None that can be caused from outside.
+    pub fn of_architecture(architecture: &Architecture, seed: u64) -> Result<Self, DiffusionError> {
+        Ok(Model {
+            name: "random weights".to_owned(),
+            tokenizer: text::ClipTokenizer::embedded(text::PadToken::EndOfText)?,
+            text: (architecture.text_encoder(), architecture.text),
+            unet: (architecture.unet(), architecture.unet.clone()),
+            vae: (architecture.vae(), architecture.vae),
+            scaling_factor: 0.18215,
+            shift_factor: 0.0,
+            scheduler: SchedulerFile::stable_diffusion(),
+            native_latents: 64,
+            guess: None,
+            elem: Elem::F16,
+            weights: Box::new(RandomWeights { seed }),
+        })
+    }
+
+    /// Channels of a prompt's embedding.
+    pub fn context_channels(&self) -> usize {
+        self.text.0.get("final_layer_norm.weight").map_or(1, Shape::last)
+    }
+
+    /// Pixels of a picture to one latent, in each direction: the VAE's decoder doubles so often. 8 for Stable Diffusion.
+    pub fn latent_scale(&self) -> usize {
+        let doubles = |i: &u32| self.vae.0.contains_key(&format!("decoder.up_blocks.{i}.upsamplers.0.conv.weight"));
+        1 << (0..16).take_while(doubles).count()
+    }
+
+    /// Channels of latents.
+    pub fn latent_channels(&self) -> usize {
+        self.unet.0.get("conv_out.weight").and_then(|shape| shape.first().copied()).unwrap_or(1)
+    }
+
+    /// The text encoder over `batch` prompts: input `ids` `(batch, T)`, output `context` `(batch, T, C)`. The last
+    /// `clip_skip - 1` layers are left out.
+    ///
+    /// # Errors
+    /// A checkpoint that lacks tensors, has others, or has misfits.
+    pub fn text_graph(&self, batch: usize, clip_skip: usize) -> Result<Finished, DiffusionError> {
+        let (catalogue, config) = &self.text;
+        let layers =
+            (0..).take_while(|i| catalogue.contains_key(&format!("encoder.layers.{i}.layer_norm1.weight"))).count();
+        let used = config.layers.min(layers).saturating_sub(clip_skip.saturating_sub(1));
+        if used == 0 {
+            return Err(DiffusionError::ClipSkip { clip_skip, layers });
+        }
+        let bound = catalogue.get("embeddings.token_embedding.weight").map_or(0, |shape| shape[0]);
+        let graph = Graph::new("text_encoder", catalogue.clone());
+        let ids = graph.input("ids", [batch, self.tokenizer.max_length()], Role::Ids { bound: bound as u32 });
+        text_encoder(ids, &TextConfig { layers: used, ..*config }, &graph.root()).output("context");
+        let skipped = |key: &str| {
+            let layer =
+                key.strip_prefix("encoder.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            layer.is_some_and(|layer| layer >= used)
+        };
+        Ok(graph.finish(skipped)?)
+    }
+
+    /// The UNet over a batch of latents of `h` by `w`: inputs `sample` `(batch, h, w, C)`, `timestep` `(batch)`, `context`
+    /// `(batch, T, C')`; output `noise`, like the sample.
+    ///
+    /// # Errors
+    /// A checkpoint that lacks tensors, has others, or has misfits.
+    pub fn unet_graph(&self, batch: usize, h: usize, w: usize) -> Result<Finished, DiffusionError> {
+        let (catalogue, config) = &self.unet;
+        let graph = Graph::new("unet", catalogue.clone());
+        let sample = graph.input("sample", [batch, h, w, self.latent_channels()], Role::Activation);
+        let timestep = graph.input("timestep", [batch], Role::Vector);
+        let tokens = self.tokenizer.max_length();
+        let context = graph.input("context", [batch, tokens, self.context_channels()], Role::Activation);
+        unet(sample, timestep, context, config, &graph.root()).output("noise");
+        Ok(graph.finish(|_| false)?)
+    }
+
+    /// The VAE's decoder over `batch` latents of `h` by `w`, already scaled: input `latents`; outputs `sample`, in -1 to 1,
+    /// and `picture`, the same in bytes.
+    ///
+    /// # Errors
+    /// A checkpoint that lacks tensors, has others, or has misfits.
+    pub fn vae_graph(&self, batch: usize, h: usize, w: usize) -> Result<Finished, DiffusionError> {
+        let (catalogue, config) = &self.vae;
+        // the encoder is not run here, but a checkpoint whose encoder does not fit is no checkpoint of this architecture
+        if catalogue.keys().any(|key| key.starts_with("encoder.")) {
+            let graph = Graph::new("vae", catalogue.clone());
+            let picture =
+                graph.input("picture", [1, 8 * self.latent_scale(), 8 * self.latent_scale(), 3], Role::Activation);
+            vae_encoder(picture, config, &graph.root());
+            graph.finish(|key| key.starts_with("decoder.") || key.starts_with("post_quant_conv."))?;
+        }
+        let graph = Graph::new("vae", catalogue.clone());
+        let latents = graph.input("latents", [batch, h, w, self.latent_channels()], Role::Activation);
+        let sample = vae_decoder(latents, config, &graph.root());
+        sample.rgb8().output("picture");
+        Ok(graph.finish(|key| key.starts_with("encoder.") || key.starts_with("quant_conv."))?)
+    }
+}

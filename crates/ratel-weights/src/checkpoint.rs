@@ -1,0 +1,327 @@
+//! A checkpoint: a diffusers folder or a single file, behind one set of names.
+
+use crate::config::{Family, TextFacts, UnetFacts, VaeFacts};
+use crate::file::{Entry, TensorFile};
+use crate::folder;
+use crate::ldm::{self, Kind, Meaning, Names};
+use crate::pack::{BadValue, Order, pack};
+use crate::{Layout, WeightsError};
+use ratel_tensor::{Elem, Shape};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A part of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// The text encoder.
+    TextEncoder = 0,
+    /// The noise predictor.
+    Unet = 1,
+    /// The autoencoder.
+    Vae = 2,
+}
+
+impl Component {
+    /// Every component.
+    pub const ALL: [Component; 3] = [Component::TextEncoder, Component::Unet, Component::Vae];
+
+    /// Its name: that of its folder, and the first part of its keys.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Component::TextEncoder => "text_encoder",
+            Component::Unet => "unet",
+            Component::Vae => "vae",
+        }
+    }
+}
+
+/// What the model predicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// `epsilon`, `v_prediction` or `sample`, as diffusers writes it.
+    pub kind: String,
+    /// Why that was taken, if the checkpoint does not say.
+    pub guess: Option<String>,
+}
+
+/// An opened checkpoint. Its tensors stay in its files until they are read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub(crate) path: PathBuf,
+    pub(crate) files: Vec<TensorFile>,
+    components: [BTreeMap<String, Stored>; 3],
+    /// Tensors that no component has a place for, with their file's names.
+    pub unknown: Vec<String>,
+    /// The family it is of.
+    pub family: Family,
+    /// What the UNet's weights can't tell.
+    pub unet: UnetFacts,
+    /// What the text encoder's weights can't tell.
+    pub text: TextFacts,
+    /// What the VAE's weights can't tell.
+    pub vae: VaeFacts,
+    /// What it predicts.
+    pub prediction: Prediction,
+    /// `scheduler_config.json`, of a folder that has one.
+    pub scheduler: Option<String>,
+    /// The tokenizer's folder, of a folder that has one.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// Where a weight lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub file: usize,
+    /// Its name in the file.
+    pub name: String,
+    /// The rows of the file's tensor that it is, if not all.
+    rows: Option<Range<usize>>,
+    pub shape: Shape,
+    pub elem: Elem,
+}
+
+impl Checkpoint {
+    /// Opens a diffusers folder or a `.safetensors` file.
+    ///
+    /// # Errors
+    /// What is not there or can't be read; a damaged or lying file; a family or a part that is not supported.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        if path.is_dir() { folder::open(path) } else { Self::open_file(path) }
+    }
+
+    fn open_file(path: &Path) -> Result<Self, WeightsError> {
+        let invalid = |problem: &str| WeightsError::Invalid { path: path.to_owned(), problem: problem.to_owned() };
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        if matches!(extension.as_str(), "ckpt" | "pt" | "pth" | "bin") {
+            return Err(invalid(
+                "a pickle file can run any code when it is read, so it is not; convert it to safetensors, for example \
+                 with diffusers' save_pretrained(..., safe_serialization=True)",
+            ));
+        }
+        let file = TensorFile::open(path)?;
+        let has = |kind| ldm::has_prefix(file.tensors.keys().map(String::as_str), kind);
+        if has(Kind::Sdxl) {
+            return Err(invalid("an SDXL checkpoint; only SD 1.x and SD 2.x are supported so far"));
+        }
+        if !has(Kind::Unet) {
+            return Err(invalid(
+                "not a whole checkpoint: it has no model.diffusion_model.* tensors; a single component of a diffusers \
+                 folder must be opened by the folder that holds model_index.json",
+            ));
+        }
+        let family = match (has(Kind::Clip), has(Kind::OpenClip)) {
+            (true, _) => Family::Sd1,
+            (false, true) => Family::Sd2,
+            (false, false) => return Err(invalid("it has no text encoder (cond_stage_model.* tensors)")),
+        };
+        let names = Names::new(file.tensors.keys().map(String::as_str));
+        let mut builder = Builder::default();
+        for (name, entry) in &file.tensors {
+            for meaning in names.meanings(name) {
+                match meaning {
+                    Meaning::Weight { component, key, third } => {
+                        builder.add(component, key, 0, name, entry, third, path)?;
+                    }
+                    Meaning::Ignored => {}
+                    Meaning::Unknown => builder.unknown.push(name.clone()),
+                }
+            }
+        }
+        let [text, unet, _] = &builder.components;
+        let channels: Vec<usize> = (0..)
+            .map_while(|i| unet.get(&format!("down_blocks.{i}.resnets.0.conv1.weight")).map(|s| s.shape[0]))
+            .collect();
+        let text_channels = text.get("final_layer_norm.weight").map_or(0, |s| s.shape.last());
+        let prediction = match (family, file.metadata.get("modelspec.prediction_type").map(String::as_str)) {
+            (_, Some("v")) => Prediction { kind: "v_prediction".to_owned(), guess: None },
+            (_, Some("epsilon")) => Prediction { kind: "epsilon".to_owned(), guess: None },
+            (Family::Sd1, _) => Prediction { kind: "epsilon".to_owned(), guess: None },
+            (Family::Sd2, _) => Prediction {
+                kind: "v_prediction".to_owned(),
+                guess: Some(
+                    "a single file of SD 2.x does not say what it predicts; taken for v (as SD 2.1's 768 model); \
+                     --prediction eps if the pictures are wrong"
+                        .to_owned(),
+                ),
+            },
+        };
+        let text = TextFacts::of_family(family, text_channels);
+        let unet = UnetFacts {
+            sample_size: if prediction.kind == "v_prediction" { 96 } else { 64 },
+            ..UnetFacts::of_family(family, &channels)
+        };
+        Ok(Checkpoint {
+            path: path.to_owned(),
+            files: vec![file],
+            components: builder.components,
+            unknown: builder.unknown,
+            family,
+            unet,
+            text,
+            vae: VaeFacts::known(),
+            prediction,
+            scheduler: None,
+            tokenizer: None,
+        })
+    }
+
+    /// A checkpoint of a folder's parts.
+    pub(crate) fn of_parts(
+        path: &Path,
+        files: Vec<TensorFile>,
+        builder: Builder,
+        family: Family,
+        unet: UnetFacts,
+        text: TextFacts,
+        vae: VaeFacts,
+        prediction: Prediction,
+        scheduler: Option<String>,
+        tokenizer: Option<PathBuf>,
+    ) -> Self {
+        let Builder { components, unknown } = builder;
+        let path = path.to_owned();
+        Checkpoint { path, files, components, unknown, family, unet, text, vae, prediction, scheduler, tokenizer }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A component's keys (below the component: `conv_in.weight`) with the shapes that PyTorch has for them.
+    pub fn catalogue(&self, component: Component) -> BTreeMap<String, Shape> {
+        self.components[component as usize].iter().map(|(key, stored)| (key.clone(), stored.shape)).collect()
+    }
+
+    pub(crate) fn stored(&self, component: Component) -> &BTreeMap<String, Stored> {
+        &self.components[component as usize]
+    }
+
+    /// The widest element type of a component's matrices.
+    pub fn elem(&self, component: Component) -> Elem {
+        let matrices = self.components[component as usize].values().filter(|stored| stored.shape.len() > 1);
+        if matrices.clone().all(|stored| stored.elem == Elem::F16) { Elem::F16 } else { Elem::F32 }
+    }
+
+    /// Gives a weight to `sink`, laid out and converted for a device, in pieces: their offset in bytes and their bytes. The
+    /// file's pages are let go afterwards.
+    ///
+    /// # Errors
+    /// A key that is not there; a shape that the layout can't be of; a value that is not finite, or too large for half
+    /// precision; what `sink` returns.
+    pub fn read(
+        &self,
+        component: Component,
+        key: &str,
+        layout: Layout,
+        elem: Elem,
+        sink: &mut Sink,
+    ) -> Result<(), WeightsError> {
+        let full = || ratel_tensor::join(component.name(), key);
+        let missing = || WeightsError::Missing { path: self.path.clone(), key: full() };
+        let stored = self.components[component as usize].get(key).ok_or_else(missing)?;
+        let file = &self.files[stored.file];
+        let entry = file.tensors.get(&stored.name).ok_or_else(missing)?;
+        let order = match (layout, &*stored.shape) {
+            (Layout::AsIs, _) => Order::keep(stored.shape.count()),
+            (Layout::Linear, &[n, c] | &[n, c, 1, 1]) => Order { n, c, taps: 1 },
+            (Layout::Conv, &[n, c, r, s]) => Order { n, c, taps: r * s },
+            _ => return Err(WeightsError::Layout { path: self.path.clone(), key: full(), shape: stored.shape }),
+        };
+        let bytes = file.bytes(entry);
+        let bytes = match &stored.rows {
+            None => bytes,
+            Some(rows) => {
+                let row = stored.shape.count() / stored.shape[0].max(1) * stored.elem.size();
+                &bytes[rows.start * row..rows.end * row]
+            }
+        };
+        // what stays in order is converted a piece at a time; what is transposed must be whole
+        let piece = if order.taps == 0 { PIECE * stored.elem.size() } else { bytes.len().max(1) };
+        let mut offset = 0;
+        for part in bytes.chunks(piece) {
+            let order = if order.taps == 0 { Order::keep(part.len() / stored.elem.size()) } else { order };
+            let packed = pack(part, stored.elem, elem, order).map_err(|bad| WeightsError::Tensor {
+                path: file.path.clone(),
+                key: stored.name.clone(),
+                problem: match bad {
+                    BadValue::NotFinite => {
+                        "holds a value that is not a number or infinite; the file is damaged".to_owned()
+                    }
+                    BadValue::TooLarge => "holds a value too large for f16; use --precision f32".to_owned(),
+                },
+            })?;
+            sink(offset, &packed).map_err(WeightsError::Sink)?;
+            offset += packed.len() as u64;
+        }
+        file.release(entry);
+        Ok(())
+    }
+}
+
+/// Takes a piece of a weight: its offset in bytes, and its bytes.
+pub type Sink<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// Values that are converted in one piece where their order stays; even, so that pieces end on whole words.
+const PIECE: usize = 4 << 20;
+
+/// Components being filled.
+#[derive(Default)]
+pub(crate) struct Builder {
+    pub components: [BTreeMap<String, Stored>; 3],
+    pub unknown: Vec<String>,
+}
+
+impl Builder {
+    /// Adds a weight, or one third of a fused one.
+    pub(crate) fn add(
+        &mut self,
+        component: usize,
+        key: String,
+        file: usize,
+        name: &str,
+        entry: &Entry,
+        third: Option<usize>,
+        path: &Path,
+    ) -> Result<(), WeightsError> {
+        let wrong = |problem: String| WeightsError::Tensor { path: path.to_owned(), key: name.to_owned(), problem };
+        let elem =
+            entry.elem.ok_or_else(|| wrong(format!("is of type {}; weights are f32, f16 or bf16", entry.dtype)))?;
+        let mut shape = entry.shape.ok_or_else(|| wrong("has more than four axes".to_owned()))?;
+        let mut rows = None;
+        if let (Some(part), Some(&all)) = (third, shape.first()) {
+            if all % 3 != 0 {
+                return Err(wrong(format!("is {shape}, which can't be split into query, key and value")));
+            }
+            let range = ldm::third(all, part);
+            let mut extents = shape.to_vec();
+            extents[0] = range.len();
+            shape = Shape::new(&extents);
+            rows = Some(range);
+        }
+        let stored = Stored { file, name: name.to_owned(), rows, shape, elem };
+        if self.components[component].insert(key.clone(), stored).is_some() {
+            return Err(wrong(format!("is there twice: another tensor is {key}, too")));
+        }
+        Ok(())
+    }
+}
+
+/// Parses JSON of at most so many bytes.
+pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, WeightsError> {
+    const MOST: u64 = 64 << 20;
+    let failed = |source| WeightsError::Read { path: path.to_owned(), source };
+    let invalid = |problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
+    let length = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if length > MOST {
+        return Err(invalid(format!("{length} bytes are too many for a config")));
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    serde_json::from_str(&text).map(Some).map_err(|error| invalid(format!("not JSON: {error}")))
+}

@@ -1,0 +1,61 @@
+//! What a checkpoint is, in a form to print.
+
+use crate::{Checkpoint, Component, Family};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What a checkpoint is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// Where it is.
+    pub path: String,
+    /// What family it is of.
+    pub family: Family,
+    /// What it predicts: `epsilon`, `v_prediction`, `sample`.
+    pub prediction: String,
+    /// Why that was taken, if it does not say.
+    pub prediction_guess: Option<String>,
+    /// Its parts.
+    pub components: Vec<ComponentInfo>,
+    /// Tensors that no component has a place for.
+    pub unknown_keys: Vec<String>,
+}
+
+/// What a component is.
+#[derive(Clone, Debug, Serialize)]
+pub struct ComponentInfo {
+    /// `text_encoder`, `unet`, `vae`.
+    pub name: &'static str,
+    /// Tensors.
+    pub tensors: usize,
+    /// Values of all tensors.
+    pub parameters: u64,
+    /// Bytes of all tensors in the file.
+    pub bytes: u64,
+    /// Values of each element type.
+    pub elements: BTreeMap<String, u64>,
+}
+
+/// Describes a checkpoint. Which keys are missing is known when its models are built.
+pub fn describe(checkpoint: &Checkpoint) -> Info {
+    let component = |component: Component| {
+        let mut info =
+            ComponentInfo { name: component.name(), tensors: 0, parameters: 0, bytes: 0, elements: BTreeMap::new() };
+        for stored in checkpoint.stored(component).values() {
+            let count = stored.shape.count() as u64;
+            info.tensors += 1;
+            info.parameters += count;
+            info.bytes += count * stored.elem.size() as u64;
+            *info.elements.entry(stored.elem.to_string()).or_default() += count;
+        }
+        info
+    };
+    Info {
+        path: checkpoint.path().display().to_string(),
+        family: checkpoint.family,
+        prediction: checkpoint.prediction.kind.clone(),
+        prediction_guess: checkpoint.prediction.guess.clone(),
+        components: Component::ALL.into_iter().map(component).collect(),
+        unknown_keys: checkpoint.unknown.clone(),
+    }
+}

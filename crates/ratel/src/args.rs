@@ -1,0 +1,266 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Stable Diffusion on any GPU, every kernel a WGSL file that you can read, measure and check.
+#[derive(Debug, Parser)]
+#[command(name = "ratel", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Draw a picture of a prompt
+    #[command(visible_alias = "txt2img")]
+    Generate(GenerateArgs),
+    /// List the devices that can compute, and what they can do
+    Devices(JsonArgs),
+    /// Compare every kernel with its twin on a device: what to run first on a strange GPU
+    Selftest(SelftestArgs),
+    /// Say what a checkpoint is: family, components, element types, missing and unknown keys
+    Info(InfoArgs),
+    /// Print what would be dispatched and how much memory it would take; needs no GPU
+    Plan(PlanArgs),
+    /// Record the outputs of layers, or compare two recordings
+    Trace(TraceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to draw, and with what.
+#[derive(Debug, Args)]
+pub(crate) struct DrawArgs {
+    /// What is to be seen
+    #[arg(value_name = "PROMPT")]
+    pub positional: Option<String>,
+    /// What is to be seen (the same as the positional)
+    #[arg(short, long, conflicts_with = "positional")]
+    pub prompt: Option<String>,
+    /// What is not to be seen
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub negative_prompt: String,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Denoising steps
+    #[arg(long, default_value_t = 20)]
+    pub steps: usize,
+    /// Guidance: how strongly the prompt is followed; 1 turns it off
+    #[arg(long, visible_alias = "guidance-scale", default_value_t = 7.5)]
+    pub cfg_scale: f32,
+    /// Rescale the guided prediction towards the unguided one's contrast, 0 to 1
+    #[arg(long, default_value_t = 0.0)]
+    pub guidance_rescale: f32,
+    /// ddim, ddpm, pndm, lms, euler, euler_a, heun, dpm++2m, dpm++2m_sde, dpm++sde, unipc, lcm, or another program's
+    /// name of one; the checkpoint's own when not given
+    #[arg(long, visible_alias = "sampling-method")]
+    pub sampler: Option<String>,
+    /// normal, karras, exponential, sgm_uniform, simple, beta; the checkpoint's own when not given
+    #[arg(long, visible_alias = "scheduler")]
+    pub schedule: Option<String>,
+    /// leading, trailing or linspace; the checkpoint's own when not given
+    #[arg(long)]
+    pub spacing: Option<String>,
+    /// What the model predicts, where the checkpoint does not say: eps, v or sample
+    #[arg(long)]
+    pub prediction: Option<String>,
+    /// The first picture's seed; random when not given
+    #[arg(short, long)]
+    pub seed: Option<u64>,
+    /// Where noise comes from
+    #[arg(long, value_enum, default_value_t = Rng::Torch)]
+    pub rng: Rng,
+    /// Pictures; each further one has the next seed
+    #[arg(short, long, visible_alias = "batch-size", default_value_t = 1)]
+    pub batch: usize,
+    /// 2 leaves out the text encoder's last layer, 3 the last two ...
+    #[arg(long, default_value_t = 1)]
+    pub clip_skip: usize,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A diffusers folder or a .safetensors file; a small random model when not given
+    #[arg(short, long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SizeArgs {
+    /// Pixels across, a multiple of 8; what the model was trained on when not given
+    #[arg(short = 'W', long)]
+    pub width: Option<usize>,
+    /// Pixels down, a multiple of 8
+    #[arg(short = 'H', long)]
+    pub height: Option<usize>,
+}
+
+/// On what to compute, and how.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// auto, cpu, a number or a part of a name from `ratel devices`
+    #[arg(short, long, default_value = "auto")]
+    pub device: String,
+    /// Type of numbers
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub precision: PrecisionArg,
+    /// Leave fusion rules out: bias, image-bias, activation, norm-activation, residual, upsample, concat, or all
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub no_fuse: Vec<String>,
+    /// Load kernels from a copy of shaders/ instead of the program's own
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rng {
+    /// torch.randn on a CPU
+    Torch,
+    /// torch.randn on an NVIDIA GPU
+    #[value(alias = "cuda", alias = "nv")]
+    Philox,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// f16 on a GPU that has it
+    Auto,
+    /// Full precision, weights as in the file
+    F32,
+    /// Half precision
+    F16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub draw: DrawArgs,
+    /// The picture; several are numbered
+    #[arg(short, long, default_value = "output.png")]
+    pub output: PathBuf,
+    /// Also write the sampler's last latents
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub latents_out: Option<PathBuf>,
+    /// Also write the picture after every step
+    #[arg(long, value_name = "DIR")]
+    pub steps_dir: Option<PathBuf>,
+    /// Print what was made as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// auto, a number or a part of a name from `ratel devices`
+    #[arg(short, long, default_value = "auto")]
+    pub device: String,
+    /// Only kernels whose name contains this
+    #[arg(long)]
+    pub only: Option<String>,
+    /// Load kernels from a copy of shaders/ instead of the program's own
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// A diffusers folder or a .safetensors file
+    pub path: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Plan a known architecture without a checkpoint
+    #[arg(long, value_enum, conflicts_with = "model")]
+    pub arch: Option<Arch>,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Pictures
+    #[arg(short, long, default_value_t = 1)]
+    pub batch: usize,
+    /// Guidance; 1 turns it off and halves the batch
+    #[arg(long, default_value_t = 7.5)]
+    pub cfg_scale: f32,
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Only this component
+    #[arg(long, value_enum)]
+    pub component: Option<ComponentArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arch {
+    Sd15,
+    Sd21,
+    Toy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ComponentArg {
+    TextEncoder,
+    Unet,
+    Vae,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct TraceArgs {
+    #[command(subcommand)]
+    pub diff: Option<TraceCommand>,
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Compare two recordings: the first layer that differs, the error of each, and what each adds
+    Diff(DiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub draw: DrawArgs,
+    /// The recording
+    #[arg(short, long, default_value = "trace.safetensors")]
+    pub output: PathBuf,
+    /// Only modules of this name or under it; * stands for anything
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub only: Vec<String>,
+    /// Steps of the UNet to record, from 0
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    pub at_steps: Vec<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A recording
+    pub a: PathBuf,
+    /// What it is compared with: the reference
+    pub b: PathBuf,
+    /// Relative error from which a layer counts as different
+    #[arg(long, default_value_t = 1e-4)]
+    pub tolerance: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

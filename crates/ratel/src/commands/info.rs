@@ -1,0 +1,50 @@
+use crate::Failure;
+use crate::args::InfoArgs;
+use ratel_diffusion::DiffusionError;
+use ratel_diffusion::model::Model;
+use ratel_weights::{Checkpoint, describe};
+use serde_json::json;
+
+/// Says what a checkpoint is, and whether a model can be built of it.
+pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
+    let info = describe(&Checkpoint::open(&args.path).map_err(DiffusionError::from)?);
+    let problem = buildable(&args.path).err();
+    if args.json {
+        let mut all = json!(info);
+        all["problem"] = json!(problem.as_ref().map(ToString::to_string));
+        println!("{all}");
+        return problem.map_or(Ok(()), |problem| Err(problem.into()));
+    }
+    println!("{}", info.path);
+    println!("family      {}", json!(info.family).as_str().unwrap_or_default());
+    println!("prediction  {}", info.prediction);
+    if let Some(guess) = &info.prediction_guess {
+        println!("            {guess}");
+    }
+    println!("{:14} {:>8} {:>14} {:>10}  element types", "component", "tensors", "parameters", "MiB");
+    for part in &info.components {
+        let types: Vec<_> = part.elements.iter().map(|(elem, count)| format!("{count} {elem}")).collect();
+        let mebibytes = part.bytes as f64 / f64::from(1 << 20);
+        let (name, tensors, parameters) = (part.name, part.tensors, part.parameters);
+        println!("{name:14} {tensors:>8} {parameters:>14} {mebibytes:>10.1}  {}", types.join(", "));
+    }
+    for key in &info.unknown_keys {
+        println!("unknown     {key}");
+    }
+    match problem {
+        None => {
+            println!("complete: every tensor that the architecture needs is there, and no other");
+            Ok(())
+        }
+        Some(problem) => Err(problem.into()),
+    }
+}
+
+/// Builds every component's graph, which names the first tensor that is missing or does not fit.
+fn buildable(path: &std::path::Path) -> Result<(), DiffusionError> {
+    let model = Model::open(path)?;
+    model.text_graph(1, 1)?;
+    model.unet_graph(1, 8, 8)?;
+    model.vae_graph(1, 8, 8)?;
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The commands, one a file.
+
+pub(crate) mod devices;
+pub(crate) mod generate;
+pub(crate) mod info;
+pub(crate) mod plan;
+pub(crate) mod selftest;
+pub(crate) mod setup;
+pub(crate) mod trace;

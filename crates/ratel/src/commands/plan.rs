@@ -1,0 +1,65 @@
+use super::setup;
+use crate::Failure;
+use crate::args::{Arch, ComponentArg, PlanArgs};
+use ratel_diffusion::DiffusionError;
+use ratel_diffusion::model::Model;
+use ratel_diffusion::pipeline::{Precision, latent_size, target};
+use ratel_engine::Engine;
+use ratel_graph::PlanOptions;
+use ratel_kernels::{Target, WeightStorage};
+use ratel_models::Architecture;
+use ratel_tensor::Elem;
+
+/// Prints the plan of each component.
+pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
+    let model = match args.arch {
+        Some(arch) => Model::of_architecture(&architecture(arch), 0)?,
+        None => setup::model(&args.model)?,
+    };
+    let (width, height) = setup::size(&args.size, &model)?;
+    let [h, w] = latent_size(&model, width, height)?;
+    let options = PlanOptions { rules: setup::rules(&args.run)?, observe: vec![] };
+    let target = planned_target(&args, &model)?;
+    let copies = if args.cfg_scale > 1.0 { 2 } else { 1 };
+    let mut peak = 0;
+    for component in [ComponentArg::TextEncoder, ComponentArg::Unet, ComponentArg::Vae] {
+        if args.component.is_some_and(|only| only != component) {
+            continue;
+        }
+        let graph = match component {
+            ComponentArg::TextEncoder => model.text_graph(copies, 1)?,
+            ComponentArg::Unet => model.unet_graph(copies * args.batch, h, w)?,
+            ComponentArg::Vae => model.vae_graph(1, h, w)?,
+        };
+        let plan = graph.plan(&target, &options).map_err(DiffusionError::from)?;
+        println!("{plan}\n");
+        peak = peak.max(plan.activation_bytes() + plan.weight_bytes());
+    }
+    println!("peak: {:.2} MiB, since one component is in memory at a time", peak as f64 / f64::from(1 << 20));
+    Ok(())
+}
+
+fn architecture(arch: Arch) -> Architecture {
+    match arch {
+        Arch::Sd15 => Architecture::sd15(),
+        Arch::Sd21 => Architecture::sd21(),
+        Arch::Toy => Architecture::toy(),
+    }
+}
+
+/// The device's target; that of a machine of WebGPU's least limits, but for the sizes of buffers, when none is named.
+fn planned_target(args: &PlanArgs, model: &Model) -> Result<Target, Failure> {
+    if args.run.device != "auto" {
+        let engine = setup::engine(&args.run.device, None)?;
+        return Ok(target(&engine, setup::precision(&args.run), model.elem)?);
+    }
+    let twins = target(&Engine::twins(), Precision::F32, model.elem)?;
+    let limits =
+        ratel_kernels::Limits { binding_bytes: u64::MAX, buffer_bytes: u64::MAX, ..ratel_kernels::Limits::WEBGPU };
+    let plain = Target { limits, weight: twins.weight, ..Target::PLAIN };
+    Ok(match setup::precision(&args.run) {
+        Precision::F32 => plain,
+        Precision::Auto => Target { weight: WeightStorage::PackedF16, ..plain },
+        Precision::F16 => Target { elem: Elem::F16, weight: WeightStorage::F16, f16: true, ..plain },
+    })
+}

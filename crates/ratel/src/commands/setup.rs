@@ -1,0 +1,166 @@
+//! What commands that draw have in common: from arguments to a device, a model and a request.
+
+use crate::Failure;
+use crate::args::{DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs};
+use ratel_diffusion::model::Model;
+use ratel_diffusion::pipeline::{Precision, Request, latent_size};
+use ratel_diffusion::random::RandomSource;
+use ratel_diffusion::sampling::{
+    Sampler, SamplerChoice, SamplerConfig, SamplerError, Schedule, parse_prediction, parse_spacing, plan,
+};
+use ratel_engine::{DeviceChoice, Engine, EngineOptions};
+use ratel_graph::Rule;
+use ratel_kernels::Shaders;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Everything a run needs.
+pub(crate) struct Prepared {
+    pub engine: Engine,
+    pub model: Model,
+    pub request: Request,
+    /// What the request's run was planned from.
+    pub sampler: SamplerConfig,
+    /// Set by Ctrl-C.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// The device of a name, with a line on standard error if it is a stand-in.
+pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
+    let Ok(choice) = device.parse::<DeviceChoice>();
+    let mut options = EngineOptions::default();
+    if let Some(folder) = shaders {
+        if !folder.is_dir() {
+            return Err(Failure::Usage(format!("--shaders {}: no such folder", folder.display())));
+        }
+        options.shaders = Shaders::Directory(folder.to_owned());
+    }
+    let engine = Engine::open(&choice, options)?;
+    if let Some(note) = engine.note() {
+        eprintln!("note: {note}");
+    }
+    Ok(engine)
+}
+
+/// The checkpoint, or the random model when none is named.
+pub(crate) fn model(args: &ModelArgs) -> Result<Model, Failure> {
+    match &args.model {
+        Some(path) => Ok(Model::open(path)?),
+        None => {
+            eprintln!("note: no --model given: a small model of random weights draws patterns, not what was asked");
+            Ok(Model::toy(0)?)
+        }
+    }
+}
+
+/// The fusion rules that are left when some are switched off.
+pub(crate) fn rules(args: &RunArgs) -> Result<Vec<Rule>, Failure> {
+    let known = || Rule::ALL.map(Rule::name).join(", ");
+    for name in &args.no_fuse {
+        if name != "all" && !Rule::ALL.iter().any(|rule| rule.name() == name) {
+            return Err(Failure::Usage(format!("--no-fuse {name}: no such rule; there are {} and all", known())));
+        }
+    }
+    let off = |rule: &Rule| args.no_fuse.iter().any(|name| name == "all" || name == rule.name());
+    Ok(Rule::ALL.into_iter().filter(|rule| !off(rule)).collect())
+}
+
+pub(crate) fn precision(args: &RunArgs) -> Precision {
+    match args.precision {
+        PrecisionArg::Auto => Precision::Auto,
+        PrecisionArg::F32 => Precision::F32,
+        PrecisionArg::F16 => Precision::F16,
+    }
+}
+
+/// Width and height: as asked, or what the model was trained on.
+pub(crate) fn size(args: &SizeArgs, model: &Model) -> Result<(usize, usize), Failure> {
+    let native = model.native_latents * model.latent_scale();
+    let (width, height) = (args.width.unwrap_or(native), args.height.unwrap_or(native));
+    latent_size(model, width, height)?;
+    Ok((width, height))
+}
+
+/// Reads arguments, opens device and model, and makes the sampler's program; nothing is computed yet.
+pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
+    let usage = |what: &str| Failure::Usage(what.to_owned());
+    let prompt = args.positional.as_ref().or(args.prompt.as_ref());
+    let prompt = prompt.ok_or_else(|| usage("no prompt; write one in quotes after the command, \"\" for none"))?;
+    if !(1..=64).contains(&args.batch) {
+        return Err(usage("--batch takes 1 to 64 pictures at a time"));
+    }
+    if !args.cfg_scale.is_finite() || !(0.0..=1.0).contains(&args.guidance_rescale) {
+        return Err(usage("--cfg-scale takes a number, and --guidance-rescale one from 0 to 1"));
+    }
+    if args.clip_skip == 0 {
+        return Err(usage("--clip-skip counts from 1: 1 leaves nothing out, 2 the last layer"));
+    }
+    let rules = rules(&args.run)?;
+    let mut choice = SamplerChoice::default();
+    if let Some(name) = &args.sampler {
+        let (sampler, schedule) = Sampler::parse(name).map_err(refused)?;
+        choice.sampler = Some(sampler);
+        choice.schedule = schedule;
+    }
+    if let Some(name) = &args.schedule {
+        choice.schedule = Some(Schedule::parse(name).map_err(refused)?);
+    }
+    choice.spacing = args.spacing.as_deref().map(parse_spacing).transpose().map_err(refused)?;
+    choice.prediction = args.prediction.as_deref().map(parse_prediction).transpose().map_err(refused)?;
+
+    let model = model(&args.model)?;
+    if let (Some(note), None) = (&model.guess, choice.prediction) {
+        eprintln!("note: {note}");
+    }
+    let (width, height) = size(&args.size, &model)?;
+    let sampler = SamplerConfig::resolve(&model.scheduler, &choice).map_err(refused)?;
+    let run = plan(&sampler, args.steps, 0).map_err(refused)?;
+    let engine = engine(&args.run.device, args.run.shaders.as_deref())?;
+    let request = Request {
+        prompt: prompt.clone(),
+        negative_prompt: args.negative_prompt.clone(),
+        width,
+        height,
+        run,
+        cfg_scale: args.cfg_scale,
+        guidance_rescale: args.guidance_rescale,
+        seed: args.seed.unwrap_or_else(random_seed),
+        noise: match args.rng {
+            Rng::Torch => RandomSource::Torch,
+            Rng::Philox => RandomSource::Philox,
+        },
+        batch: args.batch,
+        clip_skip: args.clip_skip,
+        precision: precision(&args.run),
+        rules,
+        observe: vec![],
+        observe_steps: vec![0],
+        keep_steps: false,
+    };
+    Ok(Prepared { engine, model, request, sampler, stop: stop_on_ctrl_c()? })
+}
+
+/// Settings of a sampler that make no sense are mistakes on the command line.
+fn refused(error: SamplerError) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+/// A seed as programs of the field draw it: 32 bits, short enough to type again.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() >> 32
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the program at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .map_err(|error| Failure::Check(format!("Ctrl-C can't be caught: {error}")))?;
+    Ok(stop)
+}

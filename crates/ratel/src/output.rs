@@ -1,0 +1,130 @@
+//! Files that appear whole or not at all: written beside their place, then renamed.
+
+use crate::Failure;
+use std::io::Write;
+use std::path::Path;
+
+/// Creates `path` with what `write` writes; what was there before stays until then.
+///
+/// # Errors
+/// Whatever keeps it from being written, with the path.
+pub(crate) fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), std::io::Error>,
+) -> Result<(), Failure> {
+    let failed = |source: std::io::Error| Failure::Write { path: path.to_owned(), source };
+    let folder = folder_of(path);
+    let mut file = tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder).map_err(failed)?;
+    {
+        let mut buffered = std::io::BufWriter::new(file.as_file_mut());
+        write(&mut buffered).map_err(failed)?;
+        buffered.flush().map_err(failed)?;
+    }
+    #[cfg(unix)]
+    {
+        // temporary files are private; what a user asked for is not
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    }
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Fails early, before hours of work, if `path` could not be written later.
+///
+/// # Errors
+/// A missing or unwritable folder, or a folder in the file's place.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let failed = |source: std::io::Error| Failure::Write { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Err(failed(std::io::Error::other("it is a folder; name a file in it")));
+    }
+    tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder_of(path)).map_err(failed)?;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Writes a picture of `width * height * 3` bytes, with `parameters` as the text chunk that the field's programs read.
+///
+/// # Errors
+/// Whatever keeps it from being written.
+pub(crate) fn write_png(path: &Path, width: u32, height: u32, rgb: &[u8], parameters: &str) -> Result<(), Failure> {
+    write_whole(path, |out| {
+        let mut encoder = png::Encoder::new(out, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        // a tEXt chunk holds Latin-1 only; readers of `parameters` take iTXt for the rest
+        if parameters.chars().all(|c| (c as u32) < 256) {
+            encoder.add_text_chunk("parameters".to_owned(), parameters.to_owned())?;
+        } else {
+            encoder.add_itxt_chunk("parameters".to_owned(), parameters.to_owned())?;
+        }
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(rgb)?;
+        writer.finish()?;
+        Ok(())
+    })
+}
+
+/// What made a picture, in the form that the field's programs write and read.
+pub(crate) struct Parameters<'a> {
+    pub prompt: &'a str,
+    pub negative_prompt: &'a str,
+    /// `Steps`, `20` and so on, in order.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Parameters<'_> {
+    /// The prompt, the negative prompt, and the settings on one line; values that hold a comma are quoted.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}\n", self.prompt);
+        if !self.negative_prompt.is_empty() {
+            text += &format!("Negative prompt: {}\n", self.negative_prompt);
+        }
+        let settings = self.settings.iter().map(|(name, value)| {
+            let quoted = value.contains([',', '\n', ':']);
+            if quoted {
+                format!("{name}: {}", serde_json::Value::from(value.as_str()))
+            } else {
+                format!("{name}: {value}")
+            }
+        });
+        text + &settings.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_read_like_the_fields() {
+        let parameters = Parameters {
+            prompt: "a cat",
+            negative_prompt: "dog, rain",
+            settings: vec![("Steps", "20".into()), ("Sampler", "Euler a".into()), ("Model", "one, two".into())],
+        };
+        let expected = "a cat\nNegative prompt: dog, rain\nSteps: 20, Sampler: Euler a, Model: \"one, two\"";
+        assert_eq!(parameters.text(), expected);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.png");
+        std::fs::write(&path, "before").expect("a file");
+        let result = write_whole(&path, |out| {
+            out.write_all(b"half")?;
+            Err(std::io::Error::other("no more room"))
+        });
+        assert!(result.is_err());
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "before");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
+    }
+}
