@@ -7,17 +7,19 @@ SD_SCHEDULER = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
-    "trained_betas": None,
     "steps_offset": 1,
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
     "clip_sample": False,
 }
-PNDM = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **SD_SCHEDULER}
+"""What the scheduler_config.json of Stable Diffusion 1 and 2 have in common. It names no timestep_spacing, so each
+scheduler class uses its own default (leading for ddim, ddpm, pndm, lcm and tcd, else linspace)."""
+PNDM = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **SD_SCHEDULER, "trained_betas": None}
 DDIM_V = {
     "_class_name": "DDIMScheduler",
     "_diffusers_version": "0.8.0",
     **SD_SCHEDULER,
+    "trained_betas": None,
     "prediction_type": "v_prediction",
 }
 
@@ -159,9 +161,7 @@ ARCHITECTURES = {
     ),
     # SD1 in small: 1x1-convolution projections, one head count, quick_gelu, the published layers_per_block.
     "tiny": Architecture(
-        unet=unet_config(
-            (8, 16, 24), attention=(True, True, False), heads=2, cross_attention_dim=32, groups=8
-        ),
+        unet=unet_config((8, 16, 24), attention=(True, True, False), heads=2, cross_attention_dim=32, groups=8),
         vae=vae_config((8, 8, 16, 16), layers=1, groups=8, sample_size=64),
         text_encoder=text_config(32, layers=2, heads=2, act="quick_gelu", projection=32, vocabulary=SMALL_VOCABULARY),
         scheduler=PNDM,

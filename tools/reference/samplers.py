@@ -12,18 +12,7 @@ import torch
 from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-SD_CONFIG = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "clip_sample": False,
-}
-"""The scheduler_config.json that Stable Diffusion 1 and 2 ship, without the prediction type. It names no
-timestep_spacing, so each scheduler class uses its own default (leading for ddim, ddpm, pndm and lcm, else linspace)."""
+from architectures import SD_SCHEDULER
 
 SCHEDULES = {
     "normal": {},
@@ -35,12 +24,14 @@ SCHEDULES = {
 """Schedule name -> scheduler flags. `sgm_uniform` is what diffusers' documentation maps to trailing spacing."""
 
 
-class IndependentNoiseSDEScheduler(DPMSolverSDEScheduler):
-    """DPM-Solver++ SDE whose noise is drawn afresh at each of its two evaluations per step.
+class PathNoiseSDEScheduler(DPMSolverSDEScheduler):
+    """DPM-Solver++ SDE whose noise follows a Brownian path made of one standard normal draw per part.
 
-    diffusers takes this sampler's noise from a Brownian tree (torchsde), which ties a step's two draws together and
-    depends on that library's internals. Here every draw is standard normal, one generator per image, in call order, as
-    in every other stochastic sampler. The arithmetic of the step is diffusers' own.
+    A step asks twice for the path's change over an interval, divided by the root of the interval's length: from sigma
+    to the middle, then from sigma to the step's end. diffusers looks both up in a Brownian tree (torchsde), whose
+    numbers depend on that library's internals. The change over the whole step is the sum of the changes over its two
+    parts, which are independent normals: one is drawn for each part, by one generator per image in call order, as in
+    every other stochastic sampler. The distribution and the arithmetic of the step are diffusers' own.
     """
 
     generators = None
@@ -48,12 +39,20 @@ class IndependentNoiseSDEScheduler(DPMSolverSDEScheduler):
     def set_timesteps(self, *args, **kwargs):
         """As in diffusers, which forgets its noise source here; put ours back."""
         super().set_timesteps(*args, **kwargs)
-        self.noise_sampler = lambda sigma, sigma_next: self.draw()
+        self.noise_sampler = self.change
 
     def step(self, model_output, timestep, sample, **kwargs):
         """As in diffusers; remembers the shape of the noise to draw."""
         self.noise_shape = sample.shape
         return super().step(model_output, timestep, sample, **kwargs)
+
+    def change(self, sigma, sigma_next):
+        """The path's change from sigma to sigma_next, of unit variance."""
+        if self.state_in_first_order:
+            self.middle, self.first_part = sigma_next, self.draw()
+            return self.first_part
+        share = (sigma - self.middle) / (sigma - sigma_next)
+        return share**0.5 * self.first_part + (1 - share) ** 0.5 * self.draw()
 
     def draw(self):
         """One standard normal tensor of the sample's shape."""
@@ -90,7 +89,7 @@ SAMPLERS = {
         {"algorithm_type": "sde-dpmsolver++", "solver_order": 3},
         stochastic=True,
     ),
-    "dpm++sde": Sampler(IndependentNoiseSDEScheduler, stochastic=True),
+    "dpm++sde": Sampler(PathNoiseSDEScheduler, stochastic=True),
     "unipc": Sampler(diffusers.UniPCMultistepScheduler),
     "deis": Sampler(diffusers.DEISMultistepScheduler),
     "lcm": Sampler(diffusers.LCMScheduler, stochastic=True),
@@ -109,7 +108,7 @@ def supports(sampler: str, schedule: str) -> bool:
     return set(SCHEDULES[schedule]) <= accepted_flags(SAMPLERS[sampler].scheduler)
 
 
-def build_scheduler(sampler: str, schedule: str = "normal", config: dict = SD_CONFIG, **overrides):
+def build_scheduler(sampler: str, schedule: str = "normal", config: dict = SD_SCHEDULER, **overrides):
     """Makes the scheduler of a sampler and a schedule.
 
     config: a checkpoint's scheduler_config.json; keys that the class doesn't take are dropped, as `from_config` does.

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from samplers import SAMPLERS, SCHEDULES, SD_CONFIG, build_scheduler, supports
+from architectures import SD_SCHEDULER
+from samplers import SAMPLERS, SCHEDULES, build_scheduler, supports
 
 SHAPE = (1, 4, 4, 4)
 MOST_CALLS = 48
@@ -158,7 +159,7 @@ def write(folder: Path) -> None:
     (folder / "schedulers.safetensors").chmod(0o644)
     with open(folder / "schedulers.json", "w") as out:
         cases = ",\n".join(json.dumps(record) for record in records)
-        out.write(f'{{"config": {json.dumps(SD_CONFIG)},\n"cases": [\n{cases}\n]}}\n')
+        out.write(f'{{"config": {json.dumps(SD_SCHEDULER)},\n"cases": [\n{cases}\n]}}\n')
     print(f"{len(records)} scheduler cases in {folder}")
 
 
