@@ -43,6 +43,8 @@ var<immediate> p: Params;
 @group(0) @binding(5) var<storage, read> residual: array<ElemPair>;
 @group(0) @binding(6) var<storage, read_write> y: array<ElemPair>;
 
+var<workgroup> sums: array<vec2<f32>, ROWS * PAIRS * LANES>;
+
 // Everything below counts c and n in pairs.
 @compute @workgroup_size(LANES)
 fn conv2d_subgroup(
@@ -113,12 +115,17 @@ fn conv2d_subgroup(
         }
     }
 
+    // each lane stores its own sums, by way of workgroup memory: a tile indexed by a variable would not stay in registers,
+    // and the stores written out would take longer to compile than all else
     // unroll
     for (var i = 0u; i < ROWS; i++) {
         // unroll
         for (var j = 0u; j < PAIRS; j++) {
-            store(m0 + i, n0 + j * LANES, tile[i * PAIRS + j]);
+            sums[(i * PAIRS + j) * LANES + lane] = tile[i * PAIRS + j];
         }
+    }
+    for (var i = 0u; i < ROWS * PAIRS; i++) {
+        store(m0 + i / PAIRS, n0 + i % PAIRS * LANES, sums[i * LANES + lane]);
     }
 }
 

@@ -2,11 +2,10 @@
 
 use crate::{Constant, Schedule, Target, grid_1d};
 
-/// Pairs of columns a lane holds.
-const PAIRS: usize = 2;
-/// The most rows of a tile. A load gives one value to the whole tile, so the larger the better, while the time to compile
-/// the kernel and the share of rows that stay empty grow.
+/// The most rows and columns of a tile. A load serves the whole tile, so the larger the better, until the time to compile
+/// the kernel outgrows the gain: lavapipe takes 0.3 s for 32x32, 0.5 s for 32x64 and 1.5 s for 64x64.
 const ROWS: usize = 32;
+const COLUMNS: usize = 64;
 
 /// A grid of tiles over `rows` of `columns` sums each. `None` where loading is no problem (on a GPU), or where subgroups
 /// are of no one known size.
@@ -19,16 +18,14 @@ pub(crate) fn schedule(
 ) -> Option<Schedule> {
     let lanes = target.subgroup.filter(|lanes| target.software && matches!(lanes, 4 | 8 | 16))? as usize;
     let groups = ROWS.min(rows.next_power_of_two()).div_ceil(lanes);
-    let tiles = rows.div_ceil(groups * lanes) * columns.div_ceil(2 * PAIRS * lanes);
+    let pairs = COLUMNS.min(columns).div_ceil(2 * lanes);
+    let tiles = rows.div_ceil(groups * lanes) * columns.div_ceil(2 * pairs * lanes);
     constants.push(("TWO_INPUTS", f64::from(u8::from(two_inputs))));
     Some(Schedule {
         constants,
-        extents: vec![
-            ("LANES", lanes as u32),
-            ("GROUPS", groups as u32),
-            ("PAIRS", PAIRS as u32),
-            ("ROWS", (groups * lanes) as u32),
-        ],
+        extents: [("LANES", lanes), ("GROUPS", groups), ("ROWS", groups * lanes), ("PAIRS", pairs)]
+            .map(|(name, extent)| (name, extent as u32))
+            .to_vec(),
         workgroups: grid_1d(tiles, &target.limits)?,
         merit: 0.3,
     })
