@@ -95,8 +95,25 @@ def case_list() -> list[dict]:
     add("dpm++2m", steps=20, lower_order_final=False, final_sigmas_type="sigma_min")
     add("unipc", solver_order=3)
     add("unipc", solver_type="bh1", final_sigmas_type="sigma_min")  # bh1 is not finite at sigma 0
+    add("unipc", predict_x0=False, final_sigmas_type="sigma_min")
+    add("unipc", disable_corrector=[0, 3])
+    add("unipc", "karras", solver_order=3, final_sigmas_type="sigma_min")
+    add("deis", solver_order=3)
+    add("heun", clip_sample=True)
+    add("dpm++2m", beta_schedule="squaredcos_cap_v2", lambda_min_clipped=-5.1)
+    add("dpm++2m", use_lu_lambdas=True)
+    add("dpm++2m_sde", solver_type="heun")
+    add("dpm++3m_sde", steps=20)
+    add("ddpm", variance_type="fixed_small_log")
+    add("ddpm", variance_type="fixed_large")
+    add("lcm", steps=4, rescale_betas_zero_snr=True, prediction_type="v_prediction", original_inference_steps=20)
+    add("euler", "karras", sigma_min=0.1, sigma_max=10.0)
+    add("euler", beta_schedule="linear", num_train_timesteps=400, beta_end=0.02)
+    add("dpm++sde", "karras", steps=3)
     for sampler in ("ddim", "ddpm", "euler", "euler_a", "heun", "dpm++2m", "dpm++2m_sde", "unipc", "lms", "pndm"):
         add(sampler, start=4)
+    for sampler in ("dpm2", "dpm2_a", "dpm++2s", "dpm++3m_sde", "dpm++sde", "deis", "lcm", "tcd"):
+        add(sampler, start=3)
     return list(cases.values())
 
 

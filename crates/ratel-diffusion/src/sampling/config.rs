@@ -365,6 +365,11 @@ impl Sampler {
         }
     }
 
+    /// Whether diffusers' class is DPMSolverMultistepScheduler.
+    pub(super) fn is_dpm_multistep(self) -> bool {
+        matches!(self, Sampler::Dpmpp2m | Sampler::Dpmpp2mSde | Sampler::Dpmpp3mSde)
+    }
+
     /// Whether its levels are sigmas, which a curve can place.
     fn has_sigmas(self) -> bool {
         !matches!(self, Sampler::Ddim | Sampler::Ddpm | Sampler::Pndm | Sampler::Lcm | Sampler::Tcd)
@@ -418,7 +423,7 @@ fn levels(
 }
 
 fn file_curve(file: &SchedulerFile, sampler: Sampler) -> Result<SigmaCurve, SamplerError> {
-    let has_lu = matches!(sampler, Sampler::Dpmpp2m | Sampler::Dpmpp2mSde | Sampler::Dpmpp3mSde);
+    let has_lu = sampler.is_dpm_multistep();
     let flags = [
         (file.use_karras_sigmas, SigmaCurve::Karras),
         (file.use_exponential_sigmas, SigmaCurve::Exponential),
@@ -480,7 +485,7 @@ fn final_sigma(file: &SchedulerFile, sampler: Sampler) -> Result<FinalSigma, Sam
 }
 
 fn variance(file: &SchedulerFile, sampler: Sampler) -> Result<Variance, SamplerError> {
-    let learns = matches!(sampler, Sampler::Ddpm | Sampler::Dpmpp2m | Sampler::Dpmpp2mSde | Sampler::Dpmpp3mSde);
+    let learns = sampler == Sampler::Ddpm || sampler.is_dpm_multistep();
     match file.variance_type.as_deref() {
         Some(other @ ("learned" | "learned_range")) if learns => {
             Err(unsupported("variance_type", other, "Stable Diffusion's models do not predict a variance"))

@@ -1,7 +1,7 @@
 //! The timesteps and noise levels that a run visits.
 
 use super::{FinalSigma, SamplerConfig, SamplerError};
-use crate::schedule::{NoiseSchedule, Points, SigmaCurve, SigmaTable, Spacing};
+use crate::schedule::{BetaCurve, NoiseSchedule, Points, SigmaCurve, SigmaTable, Spacing};
 
 /// A run in sigma space: one timestep a step, and one sigma more than that, the last being where the run ends.
 pub(super) struct Levels {
@@ -70,7 +70,9 @@ impl Levels {
     ) -> Levels {
         let (most, least) = (config.sigma_max.unwrap_or(ends.0), config.sigma_min.unwrap_or(ends.1));
         if let Some(curved) = config.curve.sigmas(most, least, timesteps.len()) {
-            let evenly = matches!(config.curve, SigmaCurve::Karras | SigmaCurve::Lu);
+            // The multistep solver cuts these off too where the schedule is a cosine; unipc and deis never do.
+            let cosine = config.sampler.is_dpm_multistep() && config.betas.curve == BetaCurve::SquaredcosCapV2;
+            let evenly = matches!(config.curve, SigmaCurve::Karras | SigmaCurve::Lu) && !cosine;
             let whole = |timestep: f64| match fractions {
                 Fractions::Keep => timestep,
                 Fractions::Drop | Fractions::RoundKarras if evenly => timestep.round_ties_even(),

@@ -118,3 +118,38 @@ impl NoiseSchedule {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BetaCurve, Betas, NoiseSchedule, SigmaTable};
+
+    fn stable_diffusion() -> NoiseSchedule {
+        let curve = BetaCurve::ScaledLinear;
+        let betas =
+            Betas { train_steps: 1000, start: 0.00085, end: 0.012, curve, trained: None, zero_terminal_snr: false };
+        NoiseSchedule::new(&betas).expect("a schedule")
+    }
+
+    #[test]
+    fn stable_diffusion_has_its_published_numbers() {
+        let schedule = stable_diffusion();
+        assert!((schedule.alphas_cumprod[0] - 0.99915).abs() < 1e-6);
+        assert!((schedule.alphas_cumprod[999] - 0.004_660_1).abs() < 1e-7);
+        let table = SigmaTable::new(&schedule);
+        assert!((table.least() - 0.029_167_2).abs() < 1e-6, "{}", table.least());
+        assert!((table.most() - 14.614_641_2).abs() < 1e-5, "{}", table.most());
+        for (sigma, snr) in schedule.sigmas().into_iter().zip(schedule.snr()) {
+            assert!((f64::from(sigma).powi(-2) / snr - 1.0).abs() < 1e-6, "SNR = 1 / sigma^2");
+        }
+    }
+
+    #[test]
+    fn whole_timesteps_come_back_from_their_sigmas() {
+        let table = SigmaTable::new(&stable_diffusion());
+        for timestep in 0..1000 {
+            let back = table.timestep_of(table.sigma_at(f64::from(timestep)));
+            assert!((back - f64::from(timestep)).abs() < 1e-2, "{timestep} became {back}");
+        }
+        assert_eq!((table.timestep_of(1e9), table.timestep_of(0.0)), (999.0, 0.0));
+    }
+}

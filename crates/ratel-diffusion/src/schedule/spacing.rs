@@ -55,3 +55,39 @@ pub(super) fn linspace(start: f64, end: f64, count: usize) -> Vec<f64> {
     let value = |i| if i > 0 && i + 1 == count { end } else { i as f64 * step + start };
     (0..count).map(value).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Points, Spacing};
+
+    fn ends(spacing: Spacing, points: Points, steps: usize, offset: usize) -> (f64, f64, f64) {
+        let timesteps = spacing.timesteps(points, 1000, steps, offset);
+        assert_eq!(timesteps.len(), steps);
+        (timesteps[0], timesteps[1], timesteps[steps - 1])
+    }
+
+    #[test]
+    fn twenty_steps_of_a_thousand() {
+        assert_eq!(ends(Spacing::Leading, Points::Steps, 20, 1), (951.0, 901.0, 1.0));
+        assert_eq!(ends(Spacing::Trailing, Points::Steps, 20, 1), (999.0, 949.0, 49.0));
+        let (first, second, last) = ends(Spacing::Linspace, Points::Steps, 20, 1);
+        assert_eq!((first, last), (999.0, 0.0));
+        assert!((second - 946.421_052_6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn simple_rounds_down_where_trailing_rounds() {
+        // ComfyUI: sigmas[-(1 + int(x * 1000 / 7))] for x = 0 .. 6.
+        let expected = [999.0, 857.0, 714.0, 571.0, 428.0, 285.0, 142.0];
+        assert_eq!(Spacing::Simple.timesteps(Points::Steps, 1000, 7, 1), expected);
+        let trailing = [999.0, 856.0, 713.0, 570.0, 428.0, 285.0, 142.0];
+        assert_eq!(Spacing::Trailing.timesteps(Points::Steps, 1000, 7, 1), trailing);
+    }
+
+    #[test]
+    fn sixty_one_steps_are_sixty_one() {
+        // numpy's arange gives diffusers a 62nd, which is -1.
+        let timesteps = Spacing::Trailing.timesteps(Points::Steps, 1000, 61, 1);
+        assert_eq!((timesteps.len(), timesteps[60]), (61, 15.0));
+    }
+}
