@@ -147,24 +147,40 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// The embeddings of the prompts, `(2 N, T, C)` with the negative ones first, or `(N, T, C)` without guidance; and what
-    /// was cut off the prompts.
+    /// was cut off the prompts. As in diffusers, layers are skipped for the prompt and not for the negative one.
     fn encode(&self, guide: &Guide, watcher: &mut dyn Watcher) -> Result<(Vec<f32>, Vec<String>), DiffusionError> {
+        let Request { prompt, negative_prompt, clip_skip, batch, .. } = self.request;
         let encode = |prompt: &str| -> Result<Tokens, DiffusionError> { Ok(self.model.tokenizer.encode(prompt)?) };
-        let mut prompts = vec![encode(&self.request.prompt)?];
+        let mut prompts = vec![encode(prompt)?];
         if guide.is_on() {
-            prompts.insert(0, encode(&self.request.negative_prompt)?);
+            prompts.insert(0, encode(negative_prompt)?);
         }
-        let graph = self.model.text_graph(prompts.len(), self.request.clip_skip)?;
-        let plan = self.plan(graph)?;
+        let embeddings = match &prompts[..] {
+            [negative, positive] if *clip_skip > 1 => {
+                let negative = self.embed(std::slice::from_ref(negative), 1, watcher)?;
+                [negative, self.embed(std::slice::from_ref(positive), *clip_skip, watcher)?].concat()
+            }
+            all => self.embed(all, *clip_skip, watcher)?,
+        };
+        // every picture of the batch has the same prompts
+        let one = embeddings.len() / prompts.len();
+        let repeated = embeddings.chunks(one).flat_map(|embedding| embedding.repeat(*batch)).collect();
+        Ok((repeated, prompts.into_iter().filter_map(|tokens| tokens.cut).collect()))
+    }
+
+    /// One embedding `(T, C)` after the other.
+    fn embed(
+        &self,
+        prompts: &[Tokens],
+        clip_skip: usize,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Vec<f32>, DiffusionError> {
+        let plan = self.plan(self.model.text_graph(prompts.len(), clip_skip)?)?;
         let session = self.load(plan, "text encoder", watcher)?;
         let ids: Vec<u32> = prompts.iter().flat_map(|tokens| tokens.ids.iter().copied()).collect();
         session.input("ids")?.write_u32(&ids)?;
         self.run(&session, "", watcher)?;
-        let context = session.output("context")?.read_f32()?;
-        // every picture of the batch has the same prompts
-        let one = context.len() / prompts.len();
-        let repeated = context.chunks(one).flat_map(|embedding| embedding.repeat(self.request.batch)).collect();
-        Ok((repeated, prompts.into_iter().filter_map(|tokens| tokens.cut).collect()))
+        Ok(session.output("context")?.read_f32()?)
     }
 
     /// The last latents `(N, H, W, C)`, and those after each step if they are kept.

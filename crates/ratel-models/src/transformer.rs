@@ -8,8 +8,8 @@ const GROUP_NORM_EPS: f32 = 1e-6;
 
 /// Transformer blocks over the pixels of a feature map, as a residual (diffusers' `Transformer2DModel`).
 ///
-/// `x` is `(N, H, W, C)`, `context` the prompt's `(N, T, C')`. `proj_in` and `proj_out` are linear: 1x1 convolutions in
-/// SD 1.x's files, which is the same.
+/// `x` is `(N, H, W, C)`, `context` the prompt's `(N, T, C')`. `proj_in` and `proj_out` are linear layers over the tokens in
+/// SD 2.x, and 1x1 convolutions over the map in SD 1.x, which is the same but for the shape that a trace shows.
 pub(crate) fn transformer<'g>(
     x: Tensor<'g>,
     context: Tensor<'g>,
@@ -17,13 +17,19 @@ pub(crate) fn transformer<'g>(
     groups: usize,
     w: &Module<'g>,
 ) -> Tensor<'g> {
-    let mut h = x.group_norm(&w.at("norm"), groups, GROUP_NORM_EPS).linear(&w.at("proj_in"));
-    let map = h.shape();
-    h = h.reshape([map[0], map[1] * map[2], map[3]]);
+    let map = x.shape();
+    let tokens = [map[0], map[1] * map[2], map[3]];
+    let over_tokens = w.at("proj_in").shape("weight").len() == 2;
+
+    let h = x.group_norm(&w.at("norm"), groups, GROUP_NORM_EPS);
+    let h = if over_tokens { h.reshape(tokens) } else { h };
+    let h = h.linear(&w.at("proj_in"));
+    let mut h = h.reshape([tokens[0], tokens[1], h.shape().last()]);
     for block in w.list("transformer_blocks") {
         h = transformer_block(h, context, heads, &block);
     }
-    (h.reshape(map).linear(&w.at("proj_out")) + x).named(w)
+    let h = if over_tokens { h } else { h.reshape([map[0], map[1], map[2], h.shape().last()]) };
+    (h.linear(&w.at("proj_out")).reshape(map) + x).named(w)
 }
 
 /// Self-attention, cross-attention to the prompt, feed-forward; each after a layer norm and with a residual

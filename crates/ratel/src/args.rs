@@ -82,7 +82,7 @@ pub(crate) struct DrawArgs {
     /// Pictures; each further one has the next seed
     #[arg(short, long, visible_alias = "batch-size", default_value_t = 1)]
     pub batch: usize,
-    /// 2 leaves out the text encoder's last layer, 3 the last two ...
+    /// 2 leaves out the text encoder's last layer for the prompt (not the negative one), 3 the last two ...
     #[arg(long, default_value_t = 1)]
     pub clip_skip: usize,
     #[command(flatten)]

