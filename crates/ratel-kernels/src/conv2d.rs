@@ -2,6 +2,7 @@
 
 use crate::activation::Act;
 use crate::conv2d_subgroup::CONV2D_SUBGROUP;
+use crate::conv2d_tiled::CONV2D_TILED;
 use crate::matmul::epilogue;
 use crate::product::Product;
 use crate::values::named;
@@ -195,7 +196,7 @@ impl Operation for Conv2d {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&CONV2D, &CONV2D_SUBGROUP]
+        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP]
     }
 }
 

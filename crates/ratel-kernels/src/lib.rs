@@ -8,6 +8,7 @@
 //!
 //! The twin, the file, the entry point, this crate's module and the profiler's row all share the kernel's name.
 
+mod block_tile;
 mod kernel;
 mod linker;
 mod op;
@@ -24,6 +25,7 @@ pub mod combine;
 pub mod concat;
 pub mod conv2d;
 pub mod conv2d_subgroup;
+pub mod conv2d_tiled;
 pub mod embedding;
 pub mod geglu;
 pub mod group_norm;
@@ -32,6 +34,7 @@ pub mod guidance;
 pub mod layer_norm;
 pub mod matmul;
 pub mod matmul_subgroup;
+pub mod matmul_tiled;
 pub mod rgb8;
 pub mod scale_latents;
 pub mod time_embedding;

@@ -96,6 +96,7 @@ pub struct Options {
 const LIB: &[(&str, &str)] = &[
     ("act", include_str!("../../../shaders/lib/act.wgsl")),
     ("grid", include_str!("../../../shaders/lib/grid.wgsl")),
+    ("block_tile", include_str!("../../../shaders/lib/block_tile.wgsl")),
     ("subgroup_tile", include_str!("../../../shaders/lib/subgroup_tile.wgsl")),
     ("spec/elem_f16", include_str!("../../../shaders/lib/spec/elem_f16.wgsl")),
     ("spec/elem_f32", include_str!("../../../shaders/lib/spec/elem_f32.wgsl")),

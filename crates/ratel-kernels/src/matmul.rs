@@ -2,6 +2,7 @@
 
 use crate::activation::Act;
 use crate::matmul_subgroup::MATMUL_SUBGROUP;
+use crate::matmul_tiled::MATMUL_TILED;
 use crate::product::Product;
 use crate::values::named;
 use crate::{Constant, Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
@@ -104,7 +105,7 @@ impl Operation for Matmul {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&MATMUL, &MATMUL_SUBGROUP]
+        vec![&MATMUL, &MATMUL_TILED, &MATMUL_SUBGROUP]
     }
 }
 
