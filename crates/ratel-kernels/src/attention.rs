@@ -117,7 +117,7 @@ impl Operation for Attention {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&ATTENTION, &ATTENTION_TILED, &ATTENTION_SUBGROUP]
+        vec![&ATTENTION, &ATTENTION_TILED, &ATTENTION_SUBGROUP, &ATTENTION_SUBGROUP_WIDE]
     }
 }
 
@@ -274,11 +274,10 @@ fn schedule_subgroup(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Attention(op) = op else { return None };
     let lanes = target.subgroup.filter(|lanes| target.software && [8, 16].contains(lanes))?;
     let chunks = (op.dim as u32).div_ceil(lanes);
-    // what a driver compiles in seconds; larger heads leave room for fewer queries
+    // what a driver compiles in seconds; wider heads leave room for fewer queries
     let own = match chunks * lanes {
         ..=64 => 4,
         ..=96 => 2,
-        ..=160 => 1,
         _ => return None,
     };
     let blocks = op.queries.div_ceil((own * lanes) as usize);
@@ -287,6 +286,23 @@ fn schedule_subgroup(op: &Op, target: &Target) -> Option<Schedule> {
         extents: vec![("LANES", lanes), ("OWN", own), ("CHUNKS", chunks), ("BLOCK", 4)],
         workgroups: grid_1d(op.batch * op.heads * blocks, &target.limits)?,
         merit: 0.2,
+    })
+}
+
+/// As [`ATTENTION_SUBGROUP`], for heads of any width.
+pub static ATTENTION_SUBGROUP_WIDE: Kernel = kernel!("attention", "attention_subgroup_wide", schedule_wide);
+
+fn schedule_wide(op: &Op, target: &Target) -> Option<Schedule> {
+    let Op::Attention(op) = op else { return None };
+    let lanes = target.subgroup.filter(|lanes| target.software && [8, 16].contains(lanes))?;
+    let dim = (op.dim as u32).next_multiple_of(lanes);
+    let own = [2, 1].into_iter().find(|own| 4 * dim * own * lanes <= target.limits.workgroup_bytes)?;
+    let blocks = op.queries.div_ceil((own * lanes) as usize);
+    Some(Schedule {
+        constants: vec![],
+        extents: vec![("LANES", lanes), ("OWN", own), ("BLOCK", 16), ("RESULTS", dim * own)],
+        workgroups: grid_1d(op.batch * op.heads * blocks, &target.limits)?,
+        merit: 0.15,
     })
 }
 

@@ -168,7 +168,8 @@ fn schedule_columns(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::GroupNorm(op) = op else { return None };
     let Columns { columns, rows } = Columns::new(op.c, op.c1, op.groups)?;
     // each workgroup merges the chunks anew, so it should have some pixels to normalise, where there are enough
-    let block = op.rows.div_ceil(32).clamp(16 * rows, 128 * rows);
+    let (share, most) = if target.software { (8, 1024 * rows) } else { (32, 128 * rows) };
+    let block = op.rows.div_ceil(share).clamp(16 * rows, most);
     let blocks = op.batch * op.rows.div_ceil(block) * (op.c / 4 / columns);
     Some(Schedule {
         constants: vec![
