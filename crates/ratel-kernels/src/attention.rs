@@ -205,7 +205,7 @@ fn softmax(scores: &mut [[f32; COLUMNS]], greatest: &mut [f32; COLUMNS], sums: &
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves no bits for a fraction
     const COEFFICIENTS: [f32; 6] =
-        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let clamped = if x < -87.0 { -87.0 } else { x };
     let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
@@ -238,8 +238,8 @@ fn schedule_tiled(op: &Op, target: &Target) -> Option<Schedule> {
     let columns = op.dim as u32 / 4;
     // registers hold the results of 4 queries by own_columns columns of four values, and 4 by own_keys scores
     let (tx, own_keys, tys) = match columns {
-        ..=20 => (4, 8, &[16, 8][..]),
-        ..=40 => (8, 4, &[16, 8][..]),
+        0..=20 => (4, 8, &[16, 8][..]),
+        21..=40 => (8, 4, &[16, 8][..]),
         _ => (16, 2, &[8, 4][..]),
     };
     let (own_columns, depth, block_keys) = (columns.div_ceil(tx), 8, tx * own_keys);
@@ -276,8 +276,8 @@ fn schedule_subgroup(op: &Op, target: &Target) -> Option<Schedule> {
     let chunks = (op.dim as u32).div_ceil(lanes);
     // what a driver compiles in seconds; wider heads leave room for fewer queries
     let own = match chunks * lanes {
-        ..=64 => 4,
-        ..=96 => 2,
+        0..=64 => 4,
+        65..=96 => 2,
         _ => return None,
     };
     let blocks = op.queries.div_ceil((own * lanes) as usize);
