@@ -111,6 +111,9 @@ impl Checkpoint {
                  folder must be opened by the folder that holds model_index.json",
             ));
         }
+        if !has(Kind::Vae) {
+            return Err(invalid("it has no VAE (first_stage_model.* tensors)"));
+        }
         let family = match (has(Kind::Clip), has(Kind::OpenClip)) {
             (true, _) => Family::Sd1,
             (false, true) => Family::Sd2,
@@ -131,7 +134,7 @@ impl Checkpoint {
         }
         let [text, unet, _] = &builder.components;
         let channels: Vec<usize> = (0..)
-            .map_while(|i| unet.get(&format!("down_blocks.{i}.resnets.0.conv1.weight")).map(|s| s.shape[0]))
+            .map_while(|i: usize| unet.get(&format!("down_blocks.{i}.resnets.0.conv1.weight"))?.shape.first().copied())
             .collect();
         let text_channels = text.get("final_layer_norm.weight").map_or(0, |s| s.shape.last());
         let prediction = match (family, file.metadata.get("modelspec.prediction_type").map(String::as_str)) {
@@ -290,6 +293,9 @@ impl Builder {
         let elem =
             entry.elem.ok_or_else(|| wrong(format!("is of type {}; weights are f32, f16 or bf16", entry.dtype)))?;
         let mut shape = entry.shape.ok_or_else(|| wrong("has more than four axes".to_owned()))?;
+        if shape.is_empty() || shape.count() == 0 {
+            return Err(wrong(format!("is {shape}, which no weight is")));
+        }
         let mut rows = None;
         if let (Some(part), Some(&all)) = (third, shape.first()) {
             if all % 3 != 0 {
@@ -309,13 +315,14 @@ impl Builder {
     }
 }
 
-/// Parses JSON of at most so many bytes.
+/// Reads a file of one JSON object; `None` where there is no file.
 pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, WeightsError> {
     const MOST: u64 = 64 << 20;
     let failed = |source| WeightsError::Read { path: path.to_owned(), source };
     let invalid = |problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
     let length = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        Ok(_) => return Err(invalid("not a file".to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
@@ -323,5 +330,6 @@ pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, WeightsError> {
         return Err(invalid(format!("{length} bytes are too many for a config")));
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    serde_json::from_str(&text).map(Some).map_err(|error| invalid(format!("not JSON: {error}")))
+    let value: Value = serde_json::from_str(&text).map_err(|error| invalid(format!("not JSON: {error}")))?;
+    if value.is_object() { Ok(Some(value)) } else { Err(invalid("not a JSON object".to_owned())) }
 }

@@ -119,7 +119,7 @@ impl UnetFacts {
         Ok(UnetFacts {
             heads,
             groups: reader.count("norm_num_groups", 32)?,
-            eps: reader.number("norm_eps", 1e-5)?,
+            eps: reader.epsilon("norm_eps")?,
             cos_first: config.get("flip_sin_to_cos").and_then(Value::as_bool).unwrap_or(true),
             freq_shift: reader.number("freq_shift", 0.0)?,
             sample_size: sample_size.filter(|size| (1..=2048).contains(size)).unwrap_or(64) as usize,
@@ -145,7 +145,7 @@ impl TextFacts {
         Ok(TextFacts {
             heads: reader.count("num_attention_heads", 8)?,
             act: config.get("hidden_act").and_then(Value::as_str).unwrap_or("quick_gelu").to_owned(),
-            eps: reader.number("layer_norm_eps", 1e-5)?,
+            eps: reader.epsilon("layer_norm_eps")?,
         })
     }
 }
@@ -168,8 +168,10 @@ impl VaeFacts {
             scaling_factor: reader.number("scaling_factor", 0.18215)?,
             shift_factor: reader.number("shift_factor", 0.0)?,
         };
-        if facts.scaling_factor == 0.0 {
-            return Err(reader.invalid("scaling_factor: 0 can't scale anything".to_owned()));
+        // latents are divided by it
+        let scale = facts.scaling_factor;
+        if !scale.is_normal() || !scale.recip().is_normal() {
+            return Err(reader.invalid(format!("scaling_factor: {scale} can't scale anything")));
         }
         Ok(facts)
     }
@@ -224,6 +226,13 @@ impl Reader<'_> {
 
     fn count(&self, key: &str, default: usize) -> Result<usize, WeightsError> {
         self.given(key).map_or(Ok(default), |value| self.positive(key, value))
+    }
+
+    /// What is added to a variance, so that it can be divided by.
+    fn epsilon(&self, key: &str) -> Result<f32, WeightsError> {
+        let value = self.number(key, 1e-5)?;
+        let fits = (0.0..1.0).contains(&value);
+        if fits { Ok(value) } else { Err(self.invalid(format!("{key}: {value} must be at least 0 and below 1"))) }
     }
 
     fn number(&self, key: &str, default: f32) -> Result<f32, WeightsError> {

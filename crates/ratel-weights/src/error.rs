@@ -13,7 +13,7 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// A file that is not what it should be.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), one_line(problem))]
     Invalid {
         /// The file or folder.
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum WeightsError {
         problem: String,
     },
     /// A tensor that is not what it should be.
-    #[error("{}: {key}: {problem}", path.display())]
+    #[error("{}: {}: {}", path.display(), one_line(key), one_line(problem))]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -51,4 +51,22 @@ pub enum WeightsError {
     /// Whoever took the values failed.
     #[error("{0}")]
     Sink(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a file says, fit to be shown: at most some lines' length, and nothing in it that a terminal would obey.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut shown = String::new();
+    for c in text.chars() {
+        if shown.len() >= MOST {
+            shown += "...";
+            break;
+        }
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }

@@ -18,6 +18,9 @@ pub(crate) struct TensorFile {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// Bytes of a tensor's name. The longest of Stable Diffusion's has about a hundred.
+const LONGEST_NAME: usize = 1024;
+
 /// A tensor in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -37,19 +40,30 @@ impl TensorFile {
     pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
         let failed = |source| WeightsError::Read { path: path.to_owned(), source };
         let invalid = |problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
+        // asked before it is opened, since opening a pipe waits for its other end
+        let found = std::fs::metadata(path).map_err(failed)?;
+        if !found.is_file() {
+            return Err(invalid("not a file".to_owned()));
+        }
         let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
+        let length = found.len();
         if length < 8 {
             return Err(invalid(format!("not a safetensors file: it has {length} bytes")));
         }
         let map = map_read_only(&file).map_err(failed)?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
-            let why = error.to_string().replace('\n', " ");
-            invalid(format!("not a safetensors file, or a damaged one ({why}); download it again or convert it"))
+            invalid(format!("not a safetensors file, or a damaged one; download it again or convert it ({error})"))
         })?;
         let data = header + 8;
         let mut tensors = BTreeMap::new();
         for (name, info) in metadata.tensors() {
+            if name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+                return Err(WeightsError::Tensor {
+                    path: path.to_owned(),
+                    key: name,
+                    problem: "no name that a weight could have".to_owned(),
+                });
+            }
             let elem = match info.dtype {
                 Dtype::F32 => Some(Elem::F32),
                 Dtype::F16 => Some(Elem::F16),

@@ -8,6 +8,9 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Component as PathPart, Path, PathBuf};
 
+/// What a model may predict, as `prediction_type` has it.
+const PREDICTIONS: [&str; 3] = ["epsilon", "v_prediction", "sample"];
+
 /// Opens a folder that holds a `model_index.json`.
 pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let invalid = |path: &Path, problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
@@ -51,8 +54,13 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
 
     let scheduler_file = path.join("scheduler").join("scheduler_config.json");
     let scheduler = read_json(&scheduler_file)?;
-    let named = scheduler.as_ref().and_then(|config| config.get("prediction_type")).and_then(Value::as_str);
-    let prediction = Prediction { kind: named.unwrap_or("epsilon").to_owned(), guess: None };
+    let named = scheduler.as_ref().and_then(|config| config.get("prediction_type")).filter(|value| !value.is_null());
+    let kind = named.map_or(Some("epsilon"), Value::as_str).filter(|kind| PREDICTIONS.contains(kind));
+    let kind = kind.ok_or_else(|| {
+        let found = named.unwrap_or(&Value::Null);
+        invalid(&scheduler_file, format!("prediction_type: {found} is not supported; {} are", PREDICTIONS.join(", ")))
+    })?;
+    let prediction = Prediction { kind: kind.to_owned(), guess: None };
     let family = if text.act == "quick_gelu" { Family::Sd1 } else { Family::Sd2 };
     let tokenizer = Some(path.join("tokenizer")).filter(|folder| folder.is_dir());
     Ok(Checkpoint::of_parts(
@@ -86,6 +94,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
                 let map = index.get("weight_map").and_then(Value::as_object);
                 let map = map.ok_or_else(|| invalid(&file, "it has no weight_map".to_owned()))?;
                 let names: Option<BTreeSet<&str>> = map.values().map(Value::as_str).collect();
+                let names = names.filter(|names| !names.is_empty());
                 let names = names.ok_or_else(|| invalid(&file, "its weight_map names no files".to_owned()))?;
                 return names.into_iter().map(|name| shard(folder, &file, name)).collect();
             }

@@ -159,7 +159,7 @@ impl Names {
             let (name, level, sampler) = match direction {
                 "down" => ("down_blocks", level, "downsample"),
                 // a decoder's levels are numbered from the picture's end
-                "up" => ("up_blocks", self.vae_levels.checked_sub(level + 1)?, "upsample"),
+                "up" => ("up_blocks", self.vae_levels.checked_sub(level)?.checked_sub(1)?, "upsample"),
                 _ => return None,
             };
             if let Some(rest) = rest.strip_prefix("block.") {
@@ -188,7 +188,7 @@ impl Names {
             return vec![Meaning::Unknown];
         };
         // SD 2 takes the layer before the last
-        if layer + 1 >= self.open_clip_layers {
+        if layer >= self.open_clip_layers.saturating_sub(1) {
             return vec![Meaning::Ignored];
         }
         let place = format!("encoder.layers.{layer}");
@@ -289,6 +289,7 @@ pub(crate) fn has_prefix<'a>(mut keys: impl Iterator<Item = &'a str>, prefix: Ki
         Kind::Unet => UNET_PREFIX,
         Kind::Clip => CLIP_PREFIX,
         Kind::OpenClip => OPEN_CLIP_PREFIX,
+        Kind::Vae => VAE_PREFIX,
         Kind::Sdxl => "conditioner.embedders.",
     };
     keys.any(|key| key.starts_with(prefix))
@@ -300,5 +301,6 @@ pub(crate) enum Kind {
     Unet,
     Clip,
     OpenClip,
+    Vae,
     Sdxl,
 }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn floats(bytes: &[u8]) -> Vec<f32> {
-        bytemuck::pod_collect_to_vec(bytes)
+        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
     #[test]
