@@ -1,6 +1,11 @@
 //! The command-line program: the only crate that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// `println!`, but for a reader that has gone, as in `ratel plan | head`: the program then ends without a word.
+macro_rules! println {
+    ($($words:tt)*) => { $crate::say(format_args!($($words)*)) };
+}
+
 mod args;
 mod commands;
 mod failure;
@@ -11,6 +16,7 @@ mod tensors;
 use args::{Cli, Command};
 use clap::Parser;
 pub(crate) use failure::Failure;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -29,5 +35,15 @@ fn main() -> ExitCode {
             eprintln!("ratel: {failure}");
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// Prints a line on standard output.
+fn say(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            eprintln!("ratel: standard output can't be written: {error}");
+        }
+        std::process::exit(1);
     }
 }

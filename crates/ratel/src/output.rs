@@ -13,8 +13,7 @@ pub(crate) fn write_whole(
     write: impl FnOnce(&mut dyn Write) -> Result<(), std::io::Error>,
 ) -> Result<(), Failure> {
     let failed = |source: std::io::Error| Failure::Write { path: path.to_owned(), source };
-    let folder = folder_of(path);
-    let mut file = tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder).map_err(failed)?;
+    let mut file = file_beside(path)?;
     {
         let mut buffered = std::io::BufWriter::new(file.as_file_mut());
         write(&mut buffered).map_err(failed)?;
@@ -39,15 +38,23 @@ pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
     if path.is_dir() {
         return Err(failed(std::io::Error::other("it is a folder; name a file in it")));
     }
-    tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder_of(path)).map_err(failed)?;
+    file_beside(path)?;
     Ok(())
 }
 
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
+/// A file without a name of its own in the folder of `path`.
+fn file_beside(path: &Path) -> Result<tempfile::NamedTempFile, Failure> {
+    let failed = |source: std::io::Error| Failure::Write { path: path.to_owned(), source };
+    let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(failed(std::io::Error::other(format!("there is no folder {}", folder.display()))));
     }
+    // the error names the temporary file, which means nothing to anyone; its kind says why
+    let file = tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder);
+    file.map_err(|error| failed(error.kind().into()))
 }
 
 /// Writes a picture of `width * height * 3` bytes, with `parameters` as the text chunk that the field's programs read.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// Draws pictures.
 pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
-    let names = file_names(&args.output, args.draw.batch);
+    let names = file_names(&args.output, setup::pictures(args.draw.batch)?);
     for name in names.iter().chain(&args.latents_out) {
         check_writable(name)?;
     }

@@ -12,6 +12,7 @@ use ratel_tensor::Elem;
 
 /// Prints the plan of each component.
 pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
+    let pictures = setup::pictures(args.batch)?;
     let model = match args.arch {
         Some(arch) => Model::of_architecture(&architecture(arch), 0)?,
         None => setup::model(&args.model)?,
@@ -28,7 +29,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
         }
         let graph = match component {
             ComponentArg::TextEncoder => model.text_graph(copies, 1)?,
-            ComponentArg::Unet => model.unet_graph(copies * args.batch, h, w)?,
+            ComponentArg::Unet => model.unet_graph(copies * pictures, h, w)?,
             ComponentArg::Vae => model.vae_graph(1, h, w)?,
         };
         let plan = graph.plan(&target, &options).map_err(DiffusionError::from)?;

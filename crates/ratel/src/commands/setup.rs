@@ -74,6 +74,14 @@ pub(crate) fn precision(args: &RunArgs) -> Precision {
     }
 }
 
+/// How many pictures are drawn at a time.
+pub(crate) fn pictures(batch: usize) -> Result<usize, Failure> {
+    if !(1..=64).contains(&batch) {
+        return Err(Failure::Usage("--batch takes 1 to 64 pictures at a time".to_owned()));
+    }
+    Ok(batch)
+}
+
 /// Width and height: as asked, or what the model was trained on.
 pub(crate) fn size(args: &SizeArgs, model: &Model) -> Result<(usize, usize), Failure> {
     let native = model.native_latents * model.latent_scale();
@@ -87,9 +95,7 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     let usage = |what: &str| Failure::Usage(what.to_owned());
     let prompt = args.positional.as_ref().or(args.prompt.as_ref());
     let prompt = prompt.ok_or_else(|| usage("no prompt; write one in quotes after the command, \"\" for none"))?;
-    if !(1..=64).contains(&args.batch) {
-        return Err(usage("--batch takes 1 to 64 pictures at a time"));
-    }
+    pictures(args.batch)?;
     if !args.cfg_scale.is_finite() || !(0.0..=1.0).contains(&args.guidance_rescale) {
         return Err(usage("--cfg-scale takes a number, and --guidance-rescale one from 0 to 1"));
     }
