@@ -10,7 +10,7 @@ use ratel_kernels::conv2d::Conv2d;
 use ratel_kernels::embedding::Embedding;
 use ratel_kernels::geglu::Geglu;
 use ratel_kernels::group_norm::GroupNorm;
-use ratel_kernels::group_norm_stats::GroupNormStats;
+use ratel_kernels::group_norm_stats::{GroupNormStats, chunk_for};
 use ratel_kernels::layer_norm::LayerNorm;
 use ratel_kernels::matmul::Matmul;
 use ratel_kernels::rgb8::Rgb8;
@@ -308,9 +308,4 @@ impl<'g> std::ops::Add for Tensor<'g> {
         }
         self.plus(self.label(), b, self.shape.count())
     }
-}
-
-/// Pixels of one chunk of a group norm's statistics: enough chunks to fill a device, few enough to merge quickly.
-fn chunk_for(pixels: usize, _c: usize) -> usize {
-    pixels.div_ceil(128).max(64)
 }
