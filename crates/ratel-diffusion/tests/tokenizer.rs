@@ -6,7 +6,6 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use ratel_diffusion::text::{ClipTokenizer, PadToken, TextError};
@@ -321,25 +320,4 @@ fn equals_transformers_on_many_random_prompts() {
     }
     let some = &different[..different.len().min(40)];
     assert!(compared > 0 && different.is_empty(), "{} of {compared} differ, such as {some:?}", different.len());
-}
-
-#[test]
-#[ignore = "a timing, meaningful on an idle machine"]
-fn loads_in_a_tenth_of_a_second() {
-    let time = |load: &dyn Fn() -> ClipTokenizer| {
-        let run = |_| {
-            let start = Instant::now();
-            load();
-            start.elapsed()
-        };
-        (0..5).map(run).min().expect("five runs")
-    };
-    let embedded = time(&|| ClipTokenizer::embedded(PadToken::EndOfText).expect("it loads"));
-    let kinds = fixture().kinds;
-    let [sd1, json] = ["sd1", "json"].map(|name| {
-        let dir = folder(&kinds[name]);
-        time(&|| ClipTokenizer::from_folder(dir.path()).expect("it loads"))
-    });
-    let limit = Duration::from_millis(100);
-    assert!(embedded.max(sd1).max(json) < limit, "embedded {embedded:?}, vocab.json {sd1:?}, tokenizer.json {json:?}");
 }
