@@ -23,6 +23,14 @@ pub(crate) enum Failure {
     /// An argument that makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A checkpoint of which no model can be built.
+    #[error("{}: {source}", path.display())]
+    Misfit {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The first tensor that is missing, left over, or of a shape that does not fit.
+        source: DiffusionError,
+    },
     /// Drawing failed.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),

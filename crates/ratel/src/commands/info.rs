@@ -1,19 +1,19 @@
+use super::setup;
 use crate::Failure;
 use crate::args::InfoArgs;
 use ratel_diffusion::DiffusionError;
-use ratel_diffusion::model::Model;
 use ratel_weights::{Checkpoint, describe};
 use serde_json::json;
 
 /// Says what a checkpoint is, and whether a model can be built of it.
 pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
     let info = describe(&Checkpoint::open(&args.path).map_err(DiffusionError::from)?);
-    let problem = buildable(&args.path).err();
+    let problem = setup::open(&args.path).err();
     if args.json {
         let mut all = json!(info);
         all["problem"] = json!(problem.as_ref().map(ToString::to_string));
         println!("{all}");
-        return problem.map_or(Ok(()), |problem| Err(problem.into()));
+        return problem.map_or(Ok(()), Err);
     }
     println!("{}", info.path);
     println!("family      {}", json!(info.family).as_str().unwrap_or_default());
@@ -36,15 +36,6 @@ pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
             println!("complete: every tensor that the architecture needs is there, and no other");
             Ok(())
         }
-        Some(problem) => Err(problem.into()),
+        Some(problem) => Err(problem),
     }
-}
-
-/// Builds every component's graph, which names the first tensor that is missing or does not fit.
-fn buildable(path: &std::path::Path) -> Result<(), DiffusionError> {
-    let model = Model::open(path)?;
-    model.text_graph(1, 1)?;
-    model.unet_graph(1, 8, 8)?;
-    model.vae_graph(1, 8, 8)?;
-    Ok(())
 }

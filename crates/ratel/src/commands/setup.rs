@@ -46,11 +46,21 @@ pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Fai
 /// The checkpoint, or the random model when none is named.
 pub(crate) fn model(args: &ModelArgs) -> Result<Model, Failure> {
     match &args.model {
-        Some(path) => Ok(Model::open(path)?),
+        Some(path) => open(path),
         None => {
             eprintln!("note: no --model given: a small model of random weights draws patterns, not what was asked");
             Ok(Model::toy(0)?)
         }
+    }
+}
+
+/// Opens a checkpoint and builds every component's graph, so that what does not fit is found before anything is computed.
+pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
+    let model = Model::open(path)?;
+    let graphs = [model.text_graph(1, 1), model.unet_graph(1, 8, 8), model.vae_graph(1, 8, 8)];
+    match graphs.into_iter().find_map(Result::err) {
+        Some(source) => Err(Failure::Misfit { path: path.to_owned(), source }),
+        None => Ok(model),
     }
 }
 

@@ -1,0 +1,431 @@
+//! The program as its users run it: what it writes, what it says, and what it returns when it is asked for nonsense.
+
+use ratel_tests::fixtures::fixture;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The program. Cargo names the programs of a test's own package only (`CARGO_BIN_EXE_*`), and these tests lie in another,
+/// so the program is built here, once, as this test was: into the same folder and with the same profile. That costs
+/// nothing where it is built already, and never tests one that is out of date.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // .../target/PROFILE/deps/cli-HASH
+        let test = std::env::current_exe().expect("this test's own path");
+        let folder = test.ancestors().nth(2).expect("the profile's folder");
+        let profile = match folder.file_name().and_then(OsStr::to_str) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let target = folder.parent().expect("the target folder");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "ratel", "--profile", profile, "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.expect("cargo").success(), "ratel is built");
+        folder.join(format!("ratel{}", std::env::consts::EXE_SUFFIX))
+    })
+}
+
+/// A folder to run in, which nothing but the test's own files is left in.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Place(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        // without the variable, some drivers' libraries write about it where only the program should
+        command.args(arguments).current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program starts")
+    }
+
+    /// Runs what must succeed, and returns what it prints.
+    #[track_caller]
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Draws in 64x64 and two steps on the CPU.
+    #[track_caller]
+    fn draw(&self, prompt: &str, more: &[&str]) -> String {
+        self.succeed(&[&["generate", prompt], SMALL, more].concat())
+    }
+
+    /// Runs what must fail: with one line that names the cause, beside notes on how the arguments were understood, and
+    /// without a file left behind. Returns that line.
+    #[track_caller]
+    fn refuse(&self, arguments: &[&str], code: i32, parts: &[&str]) -> String {
+        let before = self.files();
+        let output = self.run(arguments);
+        let errors = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        let lines: Vec<&str> = errors.lines().filter(|line| !line.starts_with("note: ")).collect();
+        let [line] = lines[..] else { panic!("{arguments:?}: one line expected: {errors}") };
+        assert!(line.starts_with("ratel: "), "{arguments:?}: {line}");
+        assert!(line.len() < 1000, "{arguments:?}: {} bytes of message", line.len());
+        for part in parts {
+            assert!(line.contains(part), "{arguments:?}: {line:?} should name {part:?}");
+        }
+        assert_eq!(self.files(), before, "{arguments:?} left files behind");
+        line.to_owned()
+    }
+
+    /// The names of the files in it, and in its folders.
+    fn files(&self) -> Vec<String> {
+        fn collect(folder: &Path, all: &mut Vec<String>) {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                all.push(path.file_name().expect("a name").to_string_lossy().into_owned());
+                if path.is_dir() && !path.is_symlink() {
+                    collect(&path, all);
+                }
+            }
+        }
+        let mut all = Vec::new();
+        collect(self.0.path(), &mut all);
+        all.sort();
+        all
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// A picture's width and height.
+    fn size(&self, name: &str) -> (u32, u32) {
+        let picture = image::load_from_memory(&self.bytes(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (picture.width(), picture.height())
+    }
+}
+
+const SMALL: &[&str] = &["--device", "cpu", "-W", "64", "-H", "64", "--steps", "2"];
+
+/// The text under `parameters` in a PNG file, from its tEXt or iTXt chunk (PNG, third edition, 11.3.3).
+fn parameters(png: &[u8]) -> String {
+    let mut rest = &png[8..];
+    while let [a, b, c, d, kind @ ..] = rest {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let (kind, data) = (&kind[..4], &kind[4..4 + length]);
+        if let Some(text) = data.strip_prefix(b"parameters\0") {
+            return match kind {
+                b"tEXt" => text.iter().map(|b| char::from(*b)).collect(),
+                // not compressed, and without language and translated keyword
+                b"iTXt" => String::from_utf8(text.strip_prefix(&[0; 4]).expect("plain text").to_vec()).expect("UTF-8"),
+                other => panic!("parameters in {other:?}"),
+            };
+        }
+        rest = &rest[12 + length..];
+    }
+    panic!("no parameters in the file")
+}
+
+#[test]
+fn a_picture_is_made_of_its_seed() {
+    let place = Place::new();
+    let said = place.draw("a lighthouse", &["-s", "7", "-o", "a.png", "-n", "fog"]);
+    assert!(said.starts_with("seed 7 on ") && said.contains("a.png"), "{said}");
+    assert_eq!(place.size("a.png"), (64, 64));
+    let text = parameters(&place.bytes("a.png"));
+    let (prompts, settings) = text.rsplit_once('\n').expect("prompts and settings");
+    assert_eq!(prompts, "a lighthouse\nNegative prompt: fog");
+    for setting in ["Steps: 2", "Seed: 7", "Size: 64x64", "CFG scale: 7.5"] {
+        assert!(settings.split(", ").any(|s| s == setting), "{settings} has {setting}");
+    }
+
+    place.draw("a lighthouse", &["-s", "7", "-o", "b.png", "-n", "fog"]);
+    assert!(place.bytes("a.png") == place.bytes("b.png"), "the same seed gives the same file");
+    place.draw("a lighthouse", &["-s", "8", "-o", "c.png", "-n", "fog"]);
+    let pixels = |name: &str| image::load_from_memory(&place.bytes(name)).expect("a picture").into_rgb8().into_raw();
+    assert!(pixels("a.png") != pixels("c.png"), "another seed gives another picture");
+    place.draw("a windmill", &["-s", "7", "-o", "d.png", "-n", "fog"]);
+    assert!(pixels("a.png") != pixels("d.png"), "another prompt gives another picture");
+    assert_eq!(place.files(), ["a.png", "b.png", "c.png", "d.png"], "nothing else is left");
+}
+
+#[test]
+fn several_pictures_latents_and_steps() {
+    let place = Place::new();
+    let more =
+        ["-s", "7", "-b", "2", "-o", "x.png", "--latents-out", "l.safetensors", "--steps-dir", "steps", "--json"];
+    let said: Value = serde_json::from_str(&place.draw("two", &more)).expect("JSON");
+    assert_eq!(said["pictures"][1]["seed"], 8, "{said}");
+    let steps = ["step_001_1.png", "step_001_2.png", "step_002_1.png", "step_002_2.png"];
+    let mut expected = [&["l.safetensors", "steps", "x_1.png", "x_2.png"][..], &steps].concat();
+    expected.sort_unstable();
+    assert_eq!(place.files(), expected);
+    for name in ["x_1.png", "x_2.png"].map(str::to_owned).into_iter().chain(steps.map(|name| format!("steps/{name}"))) {
+        assert_eq!(place.size(&name), (64, 64), "{name}");
+    }
+    assert!(place.bytes("steps/step_001_1.png") != place.bytes("steps/step_002_1.png"), "steps differ");
+    let file = place.bytes("l.safetensors");
+    let latents = SafeTensors::deserialize(&file).expect("tensors");
+    assert_eq!(latents.tensor("latents").expect("the latents").shape(), [2, 4, 8, 8]);
+
+    // each picture of a batch is the one that its seed gives alone
+    place.draw("two", &["-s", "8", "-o", "alone.png", "--latents-out", "one.safetensors"]);
+    let pixels = |name: &str| image::load_from_memory(&place.bytes(name)).expect("a picture").into_rgb8().into_raw();
+    assert!(pixels("alone.png") == pixels("x_2.png"), "the second of a batch is the next seed's");
+    let file = place.bytes("one.safetensors");
+    let one = SafeTensors::deserialize(&file).expect("tensors");
+    assert_eq!(one.tensor("latents").expect("the latents").shape(), [1, 4, 8, 8]);
+}
+
+#[test]
+fn sizes_and_prompts_of_every_kind() {
+    let place = Place::new();
+    for (width, height) in [(128, 64), (64, 128), (256, 64), (8, 8), (72, 40)] {
+        let (w, h) = (width.to_string(), height.to_string());
+        let size = ["-W", &w, "-H", &h];
+        place.succeed(&[&["generate", "x", "--device", "cpu", "--steps", "2", "-o", "size.png"], &size[..]].concat());
+        assert_eq!(place.size("size.png"), (width, height));
+    }
+    let long = "many words ".repeat(1000);
+    for prompt in ["", "🦡 in 雪, naïve", &long, "two\nlines", "<|endoftext|> ((a:1.2)) \\ [b]"] {
+        let output = place.run(&[&["generate", prompt, "-s", "1", "-o", "prompt.png"], SMALL].concat());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{prompt:.40}: {errors}");
+        assert_eq!(place.size("prompt.png"), (64, 64));
+        let text = parameters(&place.bytes("prompt.png"));
+        assert!(text.starts_with(&format!("{prompt}\nSteps: 2")), "{text:.80} has the whole prompt");
+        assert_eq!(errors.contains("longer than the text encoder reads"), prompt == long, "{errors:.300}");
+    }
+}
+
+#[test]
+fn sizes_and_settings_that_cannot_be() {
+    let place = Place::new();
+    let with = |more: &[&'static str]| [&["generate", "x", "--device", "cpu"], more].concat();
+    for size in ["0", "7", "12", "1000000", "12345678901234567890"] {
+        place.refuse(&with(&["-W", size]), 1, &[size, "multiples of 8"]);
+        place.refuse(&with(&["-H", size]), 1, &[size, "multiples of 8"]);
+    }
+    for (setting, parts) in [
+        (["--steps", "0"], ["0", "steps"]),
+        (["--steps", "1001"], ["1001", "1000"]),
+        (["--steps", "18446744073709551615"], ["18446744073709551615", "1000"]),
+        (["--sampler", "eulr"], ["eulr", "did you mean `euler`"]),
+        (["--schedule", "karas"], ["karas", "karras"]),
+        (["--spacing", "trialing"], ["trialing", "trailing"]),
+        (["--prediction", "w"], ["w", "eps"]),
+        (["--batch", "0"], ["--batch", "64"]),
+        (["--batch", "18446744073709551615"], ["--batch", "64"]),
+        (["--clip-skip", "0"], ["--clip-skip", "1"]),
+        (["--cfg-scale", "nan"], ["--cfg-scale", "number"]),
+        (["--guidance-rescale", "2"], ["--guidance-rescale", "0 to 1"]),
+        (["--no-fuse", "bais"], ["bais", "bias"]),
+        (["--shaders", "nowhere"], ["nowhere", "folder"]),
+    ] {
+        place.refuse(&with(&setting), 2, &parts);
+    }
+    place.refuse(&with(&["--clip-skip", "50"]), 1, &["--clip-skip 50"]);
+    place.refuse(&["generate", "x", "-d", "no such device"], 1, &["no such device"]);
+    place.refuse(&["generate"], 2, &["prompt"]);
+    place.refuse(&["plan", "--arch", "toy", "--batch", "0"], 2, &["--batch"]);
+    place.refuse(&["plan", "--arch", "toy", "--batch", "18446744073709551615"], 2, &["--batch"]);
+    // what is not even of the right type is for the parser of arguments, which answers with the usage
+    for arguments in [&["generate", "x", "-W", "123456789012345678901"][..], &["generate", "x", "-W", "-8"], &["paint"]]
+    {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stderr.starts_with(b"error: "), "{arguments:?}");
+        assert!(place.files().is_empty());
+    }
+}
+
+#[test]
+fn files_that_cannot_be() {
+    let place = Place::new();
+    fs::write(place.path("cat.txt"), "a cat sat on the mat, and sat").expect("a file");
+    fs::create_dir(place.path("folder")).expect("a folder");
+    let with = |more: &[&'static str]| [&["generate", "x"], SMALL, more].concat();
+    place.refuse(&with(&["-m", "nothing.safetensors"]), 1, &["nothing.safetensors", "can't be read"]);
+    place.refuse(&with(&["-m", "cat.txt"]), 1, &["cat.txt", "not a safetensors file"]);
+    place.refuse(&with(&["-m", "folder"]), 1, &["folder", "model_index.json"]);
+    place.refuse(&with(&["-o", "folder"]), 1, &["folder", "name a file in it"]);
+    place.refuse(&with(&["-o", "nowhere/x.png"]), 1, &["nowhere/x.png", "no folder nowhere"]);
+    place.refuse(&with(&["-o", "cat.txt/x.png"]), 1, &["cat.txt/x.png", "can't be written"]);
+    place.refuse(&with(&["--latents-out", "nowhere/l.safetensors"]), 1, &["nowhere/l.safetensors"]);
+    place.refuse(&with(&["--steps-dir", "cat.txt"]), 1, &["cat.txt", "can't be written"]);
+    // a folder in which not even root makes files
+    if cfg!(target_os = "linux") {
+        let line = place.refuse(&with(&["-o", "/proc/x.png"]), 1, &["/proc/x.png", "can't be written"]);
+        assert!(!line.contains(".ratel-"), "{line} names what the user named");
+    }
+    for command in ["info", "plan"] {
+        let model: &[&str] = if command == "plan" { &["-m"] } else { &[] };
+        place.refuse(&[&[command], model, &["cat.txt"]].concat(), 1, &["cat.txt"]);
+        place.refuse(&[&[command], model, &["nothing"]].concat(), 1, &["nothing"]);
+    }
+    place.refuse(&["trace", "x", "-o", "nowhere/t.safetensors"], 1, &["nowhere/t.safetensors"]);
+    place.refuse(&["trace", "diff", "cat.txt", "cat.txt"], 1, &["cat.txt"]);
+    place.refuse(&["trace", "diff", "nothing", "cat.txt"], 1, &["nothing"]);
+    // what was there before is still there after a failure
+    fs::write(place.path("old.png"), "old").expect("a file");
+    place.refuse(&with(&["-o", "old.png", "-m", "cat.txt"]), 1, &["cat.txt"]);
+    assert_eq!(place.bytes("old.png"), b"old");
+}
+
+#[test]
+fn tensors_of_the_wrong_shape_are_named() {
+    let place = Place::new();
+    for part in ["unet", "vae", "text_encoder"] {
+        fs::create_dir_all(place.path("model").join(part)).expect("a folder");
+        let stem = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
+        for file in ["config.json".to_owned(), format!("{stem}.safetensors")] {
+            let from = fixture(&format!("models/tiny/{part}/{file}"));
+            fs::copy(from, place.path("model").join(part).join(file)).expect("a copy");
+        }
+    }
+    fs::copy(fixture("models/tiny/model_index.json"), place.path("model/model_index.json")).expect("a copy");
+    place.succeed(&["info", "model"]);
+    for (part, stem) in
+        [("text_encoder", "model"), ("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")]
+    {
+        let name = format!("model/{part}/{stem}.safetensors");
+        let original = place.bytes(&name);
+        let tensors = SafeTensors::deserialize(&original).expect("the fixture");
+        let mut names = tensors.names();
+        names.sort_unstable();
+        // flattened, and with one value in place of all: the model must notice every one
+        let every = names.len() / 12;
+        for changed in names.iter().step_by(every.max(1)) {
+            for shorten in [false, true] {
+                let views: BTreeMap<&str, TensorView<'_>> = names
+                    .iter()
+                    .map(|name| {
+                        let view = tensors.tensor(name).expect("the tensor");
+                        let (shape, data) = match (name == changed, shorten) {
+                            (false, _) => (view.shape().to_vec(), view.data()),
+                            (true, true) => (vec![1; view.shape().len()], &view.data()[..2]),
+                            (true, false) => (vec![1, view.data().len() / 2, 1], view.data()),
+                        };
+                        (*name, TensorView::new(view.dtype(), shape, data).expect("sizes that fit"))
+                    })
+                    .collect();
+                fs::write(place.path(&name), serialize(views, None).expect("tensors")).expect("a file");
+                let line = place.refuse(&["info", "model"], 1, &[]);
+                assert!(line.starts_with("ratel: model: "), "{line} names the checkpoint");
+                assert!(line.contains(&format!("{part}.")), "{changed}: {line} names a tensor of the component");
+            }
+        }
+        fs::write(place.path(&name), &original).expect("a file");
+    }
+}
+
+#[test]
+fn checkpoints_plans_and_devices_are_described() {
+    let place = Place::new();
+    let said = place.succeed(&["plan", "--arch", "sd15", "-W", "1024", "-H", "512"]);
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("peak: ")), "{said:.200}");
+    assert!(said.contains("unet.mid_block.attentions.0") && said.contains("vae.decoder.conv_out"));
+    for (model, family, prediction) in
+        [("tiny", "sd1", "epsilon"), ("tiny-v", "sd2", "v_prediction"), ("odd", "sd1", "")]
+    {
+        let path = fixture(&format!("models/{model}"));
+        let path = path.to_str().expect("UTF-8");
+        let info: Value = serde_json::from_str(&place.succeed(&["info", path, "--json"])).expect("JSON");
+        assert_eq!(info["family"], family, "{info}");
+        assert!(info["prediction"] == prediction || prediction.is_empty(), "{info}");
+        assert!(info["problem"].is_null() && info["unknown_keys"] == serde_json::json!([]), "{info}");
+        let names: Vec<&Value> =
+            info["components"].as_array().expect("a list").iter().map(|part| &part["name"]).collect();
+        assert_eq!(names, ["text_encoder", "unet", "vae"], "{info}");
+        assert!(place.succeed(&["info", path]).contains("complete: every tensor"));
+        assert!(place.succeed(&["plan", "-m", path]).contains("peak: "), "{model}");
+    }
+    let devices: Value = serde_json::from_str(&place.succeed(&["devices", "--json"])).expect("JSON");
+    assert!(devices.as_array().is_some_and(|all| all.iter().all(|device| device["name"].is_string())), "{devices}");
+    assert!(place.succeed(&["devices"]).lines().last().is_some_and(|line| line.starts_with("cpu: ")));
+}
+
+#[test]
+fn recordings_are_compared() {
+    let place = Place::new();
+    let model = fixture("models/tiny");
+    let model = model.to_str().expect("UTF-8");
+    place.succeed(&[&["trace", "x", "-m", model, "-s", "1", "-o", "a.safetensors"], SMALL].concat());
+    let itself = ["trace", "diff", "a.safetensors", "a.safetensors"];
+    assert!(!place.succeed(&itself).contains('<'), "no line is marked");
+    let said: Value = serde_json::from_str(&place.succeed(&[&itself[..], &["--json"]].concat())).expect("JSON");
+    assert!(said["first_different"].is_null(), "{}", said["first_different"]);
+    let rows = said["rows"].as_array().expect("rows");
+    assert!(rows.len() > 100 && rows.iter().all(|row| row["error"] == 0.0), "{} rows", rows.len());
+
+    // one value of one layer, in the middle
+    let bytes = place.bytes("a.safetensors");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("tensors");
+    let order: HashMap<String, String> = header.metadata().clone().expect("the order");
+    let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
+    let layer = "unet.mid_block.resnets.0.conv1";
+    let mut changed = tensors.tensor(layer).expect("a layer").data().to_vec();
+    changed[..4].copy_from_slice(&1e3f32.to_le_bytes());
+    let views = tensors.tensors().into_iter().map(|(name, view)| {
+        let data = if name == layer { &changed[..] } else { view.data() };
+        (name, TensorView::new(Dtype::F32, view.shape().to_vec(), data).expect("sizes that fit"))
+    });
+    let file = serialize(views, Some(order)).expect("tensors");
+    fs::write(place.path("b.safetensors"), file).expect("a file");
+    place.refuse(&["trace", "diff", "a.safetensors", "b.safetensors"], 1, &["the first that differs", layer]);
+
+    place.succeed(&[&["trace", "x", "-m", model, "--only", "vae", "-o", "v.safetensors"], SMALL].concat());
+    place.succeed(&[&["trace", "x", "-m", model, "--only", "unet", "-o", "u.safetensors"], SMALL].concat());
+    place.refuse(&["trace", "diff", "u.safetensors", "v.safetensors"], 2, &["share no tensor"]);
+    let nothing = [&["trace", "x", "-m", model, "--only", "unet.nothing", "-o", "n.safetensors"], SMALL].concat();
+    place.refuse(&nothing, 2, &["--only"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_and_unheard() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let place = Place::new();
+    let long = ["generate", "x", "--device", "cpu", "-W", "64", "-H", "64", "--steps", "900", "-o", "never.png"];
+    let mut command = place.command(&long);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    assert!(first.starts_with("seed "), "{first}");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(sent.success());
+    let output = child.wait_with_output().expect("an end");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert_eq!(errors.lines().filter(|line| line.starts_with("ratel: ")).count(), 1, "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert!(place.files().is_empty(), "{:?}", place.files());
+
+    // a reader that leaves, as `head` does
+    let mut child = place
+        .command(&["plan", "--arch", "sd15"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a start");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("an end");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+}
