@@ -331,5 +331,23 @@ pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, WeightsError> {
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let value: Value = serde_json::from_str(&text).map_err(|error| invalid(format!("not JSON: {error}")))?;
-    if value.is_object() { Ok(Some(value)) } else { Err(invalid("not a JSON object".to_owned())) }
+    if !value.is_object() {
+        return Err(invalid("not a JSON object".to_owned()));
+    }
+    if !is_printable(&value) {
+        return Err(invalid("JSON with a text in it that is no name: control characters, or too long".to_owned()));
+    }
+    Ok(Some(value))
+}
+
+/// Whether every text in it can be shown in a message: configs hold names, and whoever refuses one repeats it.
+fn is_printable(value: &Value) -> bool {
+    const LONGEST: usize = 1024;
+    let printable = |text: &str| text.len() <= LONGEST && !text.chars().any(char::is_control);
+    match value {
+        Value::String(text) => printable(text),
+        Value::Array(all) => all.iter().all(is_printable),
+        Value::Object(all) => all.iter().all(|(key, value)| printable(key) && is_printable(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
 }
