@@ -65,6 +65,10 @@ pub(crate) fn fuse(graph: &mut Finished, rules: &[Rule], kept: &[NodeId]) {
     }
     for &rule in rules {
         for id in 0..graph.nodes.len() {
+            // what no one reads was fused into another node, and has no claim on its inputs
+            if uses[id] == 0 {
+                continue;
+            }
             let fused = match rule {
                 Rule::Concat => concat(&graph.nodes, id, &uses),
                 _ => with_input(&graph.nodes, id, rule, &uses),
@@ -165,8 +169,8 @@ fn concat(nodes: &[Node], id: NodeId, uses: &[usize]) -> Option<Fused> {
     let NodeKind::Op(op) = &nodes[id].kind else { return None };
     let whole = nodes[id].inputs.iter().find(|(name, _)| *name == "x").map(|(_, node)| *node)?;
     let NodeKind::Op(Op::Concat(halves)) = &nodes[whole].kind else { return None };
-    let readers =
-        nodes.iter().filter(|node| node.inputs.iter().any(|(name, n)| *n == whole && *name == "x" && reads_two(node)));
+    let reads = |node: &Node| node.inputs.iter().any(|(name, n)| *n == whole && *name == "x") && reads_two(node);
+    let readers = nodes.iter().zip(uses).filter(|(node, uses)| **uses > 0 && reads(node));
     // readers before this one have been rewritten and count no more
     if readers.count() != uses[whole] {
         return None;

@@ -62,19 +62,26 @@ impl<'g> Tensor<'g> {
         self.graph.fail(GraphError::Invalid { label: label.to_owned(), problem });
     }
 
-    /// `x W^T + b` over the last axis (`torch.nn.Linear`; also a 1x1 convolution, which is the same on NHWC). The bias is
-    /// optional.
+    /// `x W^T + b` over the last axis (`torch.nn.Linear`; also a 1x1 convolution, which is the same on NHWC).
     pub fn linear(self, w: &Module<'g>) -> Self {
+        self.product(w).bias(w).named(w)
+    }
+
+    /// `x W^T` over the last axis (`torch.nn.Linear` with `bias=False`).
+    pub fn linear_without_bias(self, w: &Module<'g>) -> Self {
+        self.product(w).named(w)
+    }
+
+    fn product(self, w: &Module<'g>) -> Self {
         let k = self.shape.last();
         let fits = |s: &[usize]| matches!(*s, [_, i] | [_, i, 1, 1] if i == k);
         let weight = w.parameter("weight", Layout::Linear, Role::Weight, fits, || format!("an input of {k} channels"));
         let n = weight.shape.first().copied().unwrap_or(1);
         let op = Matmul { m: self.shape.rows(), n, k, k1: k, ..Matmul::default() };
-        let y = self.op(w.label(), op, &[("x", self), ("w", weight)], self.shape.with_last(n));
-        y.bias(w).named(w)
+        self.op(w.label(), op, &[("x", self), ("w", weight)], self.shape.with_last(n))
     }
 
-    /// Convolution of `(N, H, W, C)` (`torch.nn.Conv2d`). The bias is optional.
+    /// Convolution of `(N, H, W, C)` (`torch.nn.Conv2d`).
     pub fn conv2d(self, w: &Module<'g>, stride: Stride) -> Self {
         let [batch, h, width, c] = self.feature_map(&w.label());
         let fits = |s: &[usize]| matches!(*s, [_, i, r, q] if i == c && r > 0 && q > 0);
@@ -111,11 +118,8 @@ impl<'g> Tensor<'g> {
         y.bias(w).named(w)
     }
 
-    /// Adds the module's bias, if it has one.
+    /// Adds the module's bias.
     fn bias(self, w: &Module<'g>) -> Self {
-        if !w.has("bias") {
-            return self;
-        }
         let n = self.shape.last();
         let bias =
             w.parameter("bias", Layout::AsIs, Role::Vector, |s| *s == [n], || format!("an output of {n} channels"));

@@ -328,6 +328,21 @@ mod tests {
         close(gflop(graph.finish(|_| false).expect("text encoder")), 13.3);
     }
 
+    /// With every rule, nothing that can be fused is left by itself; with none, everything is.
+    #[test]
+    fn fusion_leaves_nothing_behind() {
+        let count = |options: &PlanOptions, name: &str| {
+            let target = Target::twins(WeightStorage::F32);
+            let plan = unet_graph(&Architecture::sd15(), 2, 32, 32).plan(&target, options).expect("a plan");
+            plan.steps.iter().filter(|step| step.op.name() == name).count()
+        };
+        let unfused = PlanOptions { rules: vec![], observe: vec![] };
+        for name in ["add", "activation", "upsample", "concat"] {
+            assert_eq!(count(&PlanOptions::default(), name), 0, "{name}");
+            assert!(count(&unfused, name) > 0, "{name}");
+        }
+    }
+
     #[test]
     fn odd_sizes_come_back_as_they_went_in() {
         for (h, w) in [(9, 17), (1, 1), (8, 31)] {
@@ -362,6 +377,9 @@ mod tests {
         let mut missing = a.unet();
         missing.remove("mid_block.resnets.0.conv1.weight");
         assert_eq!(build(missing), "unet.mid_block.resnets.0.conv1.weight is missing from the checkpoint");
+        let mut biasless = a.unet();
+        biasless.remove("mid_block.attentions.0.proj_in.bias");
+        assert_eq!(build(biasless), "unet.mid_block.attentions.0.proj_in.bias is missing from the checkpoint");
         let mut extra = a.unet();
         extra.insert("surprise.weight".to_owned(), Shape::from([1]));
         assert!(build(extra).starts_with("no layer uses unet.surprise.weight"));

@@ -43,11 +43,11 @@ fn transformer_block<'g>(x: Tensor<'g>, context: Tensor<'g>, heads: usize, w: &M
     (feed_forward(h, &w.at("ff")) + x).named(w)
 }
 
-/// Attention of `x` over `context`, both `(N, T, C)` (diffusers' `Attention`).
+/// Attention of `x` over `context`, both `(N, T, C)` (diffusers' `Attention` as the UNet has it).
 fn attention<'g>(x: Tensor<'g>, context: Tensor<'g>, heads: usize, w: &Module<'g>) -> Tensor<'g> {
-    let q = x.linear(&w.at("to_q"));
-    let k = context.linear(&w.at("to_k"));
-    let v = context.linear(&w.at("to_v"));
+    let q = x.linear_without_bias(&w.at("to_q"));
+    let k = context.linear_without_bias(&w.at("to_k"));
+    let v = context.linear_without_bias(&w.at("to_v"));
     q.attention(k, v, heads, false, w).linear(&w.at("to_out.0")).named(w)
 }
 
@@ -63,6 +63,7 @@ pub(crate) fn map_attention<'g>(x: Tensor<'g>, norm: Norm, w: &Module<'g>) -> Te
     let map = x.shape();
     let h = x.group_norm(&w.at("group_norm"), norm.groups, norm.eps);
     let h = h.reshape([map[0], map[1] * map[2], map[3]]);
-    let h = attention(h, h, 1, w);
+    let (q, k, v) = (h.linear(&w.at("to_q")), h.linear(&w.at("to_k")), h.linear(&w.at("to_v")));
+    let h = q.attention(k, v, 1, false, w).linear(&w.at("to_out.0"));
     (h.reshape(map) + x).named(w)
 }
