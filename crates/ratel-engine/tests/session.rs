@@ -73,7 +73,7 @@ fn plan(engine: &Engine, elem: Elem, weight: Elem, observe: &[&str]) -> Plan {
     let w = graph.root();
     let x = graph.input("x", [2, 9, 7, 3], Role::Activation);
     let h = x.conv2d(&w.at("conv1"), Stride::SAME).group_norm(&w.at("norm"), 8, 1e-5);
-    let y = h + h.silu().linear(&w.at("fc1")).silu().linear(&w.at("fc2"));
+    let y = h + h.silu().linear(&w.at("fc1")).silu().linear_without_bias(&w.at("fc2"));
     y.output("y");
     let finished = graph.finish(|_| false).expect("the graph is whole");
     let options = PlanOptions { observe: observe.iter().map(ToString::to_string).collect(), ..PlanOptions::default() };
