@@ -4,7 +4,7 @@ use crate::config::{Family, TextFacts, UnetFacts, VaeFacts};
 use crate::file::{Entry, TensorFile};
 use crate::folder;
 use crate::ldm::{self, Kind, Meaning, Names};
-use crate::pack::{BadValue, Order, pack};
+use crate::pack::{Failure, Order, pack};
 use crate::{Layout, WeightsError};
 use ratel_tensor::{Elem, Shape};
 use serde_json::Value;
@@ -44,6 +44,39 @@ pub struct Prediction {
     pub kind: String,
     /// Why that was taken, if the checkpoint does not say.
     pub guess: Option<String>,
+}
+
+impl Prediction {
+    /// What a single file says, or what is the rule for its family, as diffusers' `single_file_utils.py` has it. `inputs` are
+    /// its UNet's input channels.
+    fn of_file(file: &TensorFile, family: Family, inputs: Option<usize>) -> Self {
+        let says = |kind: &str| Prediction { kind: kind.to_owned(), guess: None };
+        let guessed = |kind: &str, why: &str, other: &str| Prediction {
+            kind: kind.to_owned(),
+            guess: Some(format!(
+                "a single file of SD 2.x does not say what it predicts; taken for {why}; --prediction {other} if the \
+                 pictures are wrong"
+            )),
+        };
+        // Stability's ModelSpec
+        match file.metadata.get("modelspec.prediction_type").map(String::as_str) {
+            Some("v") => return says("v_prediction"),
+            Some("epsilon") => return says("epsilon"),
+            _ => {}
+        }
+        /// Steps that SD 2's 512 model was trained for.
+        const BASE_STEPS: i64 = 875_000;
+        let steps = file.tensors.get(ldm::GLOBAL_STEP).and_then(|entry| file.integer(entry));
+        match family {
+            _ if file.tensors.contains_key(ldm::V_MARK) => says("v_prediction"),
+            Family::Sd1 => says("epsilon"),
+            Family::Sd2 if steps == Some(BASE_STEPS) => guessed("epsilon", "noise (as SD 2's 512 model)", "v"),
+            Family::Sd2 if inputs.is_some_and(|channels| channels > 4) => {
+                guessed("epsilon", "noise (as SD 2's inpainting model)", "v")
+            }
+            Family::Sd2 => guessed("v_prediction", "v (as SD 2.1's 768 model)", "eps"),
+        }
+    }
 }
 
 /// An opened checkpoint. Its tensors stay in its files until they are read.
@@ -137,19 +170,8 @@ impl Checkpoint {
             .map_while(|i: usize| unet.get(&format!("down_blocks.{i}.resnets.0.conv1.weight"))?.shape.first().copied())
             .collect();
         let text_channels = text.get("final_layer_norm.weight").map_or(0, |s| s.shape.last());
-        let prediction = match (family, file.metadata.get("modelspec.prediction_type").map(String::as_str)) {
-            (_, Some("v")) => Prediction { kind: "v_prediction".to_owned(), guess: None },
-            (_, Some("epsilon")) => Prediction { kind: "epsilon".to_owned(), guess: None },
-            (Family::Sd1, _) => Prediction { kind: "epsilon".to_owned(), guess: None },
-            (Family::Sd2, _) => Prediction {
-                kind: "v_prediction".to_owned(),
-                guess: Some(
-                    "a single file of SD 2.x does not say what it predicts; taken for v (as SD 2.1's 768 model); \
-                     --prediction eps if the pictures are wrong"
-                        .to_owned(),
-                ),
-            },
-        };
+        let inputs = unet.get("conv_in.weight").and_then(|stored| stored.shape.get(1).copied());
+        let prediction = Prediction::of_file(&file, family, inputs);
         let text = TextFacts::of_family(family, text_channels);
         let unet = UnetFacts {
             sample_size: if prediction.kind == "v_prediction" { 96 } else { 64 },
@@ -208,8 +230,9 @@ impl Checkpoint {
         if matrices.clone().all(|stored| stored.elem == Elem::F16) { Elem::F16 } else { Elem::F32 }
     }
 
-    /// Gives a weight to `sink`, laid out and converted for a device, in pieces: their offset in bytes and their bytes. The
-    /// file's pages are let go afterwards.
+    /// Gives a weight to `sink`, laid out and converted to `f32` or `f16` for a device, in pieces of some megabytes: their
+    /// offset in bytes and their bytes. Offsets are multiples of 4 and each byte is given once, in no order. The file's pages
+    /// are let go afterwards.
     ///
     /// # Errors
     /// A key that is not there; a shape that the layout can't be of; a value that is not finite, or too large for half
@@ -228,9 +251,9 @@ impl Checkpoint {
         let file = &self.files[stored.file];
         let entry = file.tensors.get(&stored.name).ok_or_else(missing)?;
         let order = match (layout, &*stored.shape) {
-            (Layout::AsIs, _) => Order::keep(stored.shape.count()),
-            (Layout::Linear, &[n, c] | &[n, c, 1, 1]) => Order { n, c, taps: 1 },
-            (Layout::Conv, &[n, c, r, s]) => Order { n, c, taps: r * s },
+            (Layout::AsIs, _) => Order::Kept,
+            (Layout::Linear, &[n, c] | &[n, c, 1, 1]) => Order::Turned { n, c, taps: 1 },
+            (Layout::Conv, &[n, c, r, s]) => Order::Turned { n, c, taps: r * s },
             _ => return Err(WeightsError::Layout { path: self.path.clone(), key: full(), shape: stored.shape }),
         };
         let bytes = file.bytes(entry);
@@ -241,24 +264,15 @@ impl Checkpoint {
                 &bytes[rows.start * row..rows.end * row]
             }
         };
-        // what stays in order is converted a piece at a time; what is transposed must be whole
-        let piece = if order.taps == 0 { PIECE * stored.elem.size() } else { bytes.len().max(1) };
-        let mut offset = 0;
-        for part in bytes.chunks(piece) {
-            let order = if order.taps == 0 { Order::keep(part.len() / stored.elem.size()) } else { order };
-            let packed = pack(part, stored.elem, elem, order).map_err(|bad| WeightsError::Tensor {
-                path: file.path.clone(),
-                key: stored.name.clone(),
-                problem: match bad {
-                    BadValue::NotFinite => {
-                        "holds a value that is not a number or infinite; the file is damaged".to_owned()
-                    }
-                    BadValue::TooLarge => "holds a value too large for f16; use --precision f32".to_owned(),
-                },
-            })?;
-            sink(offset, &packed).map_err(WeightsError::Sink)?;
-            offset += packed.len() as u64;
-        }
+        pack(bytes, stored.elem, elem, order, sink).map_err(|failure| {
+            let problem = match failure {
+                Failure::NotFinite => "holds a value that is not a number or infinite; the file is damaged".to_owned(),
+                Failure::TooLarge => "holds a value too large for f16; use --precision f32".to_owned(),
+                Failure::NoSuchElem(elem) => format!("was asked for as {elem}, which no device computes with"),
+                Failure::Sink(error) => return WeightsError::Sink(error),
+            };
+            WeightsError::Tensor { path: file.path.clone(), key: stored.name.clone(), problem }
+        })?;
         file.release(entry);
         Ok(())
     }
@@ -266,9 +280,6 @@ impl Checkpoint {
 
 /// Takes a piece of a weight: its offset in bytes, and its bytes.
 pub type Sink<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
-
-/// Values that are converted in one piece where their order stays; even, so that pieces end on whole words.
-const PIECE: usize = 4 << 20;
 
 /// Components being filled.
 #[derive(Default)]

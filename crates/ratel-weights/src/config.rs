@@ -92,14 +92,17 @@ impl UnetFacts {
         for off in ["dual_cross_attention", "only_cross_attention", "center_input_sample", "resnet_skip_time_act"] {
             reader.off(off)?;
         }
-        for block in ["down_block_types", "up_block_types"] {
-            for kind in config.get(block).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-                let known = ["CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"];
-                if !known.contains(&kind) {
-                    return Err(reader.invalid(format!("{block}: {kind} is not supported; {} are", known.join(", "))));
-                }
-            }
+        for (key, value) in [
+            ("downsample_padding", 1.0),
+            ("mid_block_scale_factor", 1.0),
+            ("resnet_out_scale_factor", 1.0),
+            ("conv_in_kernel", 3.0),
+            ("conv_out_kernel", 3.0),
+        ] {
+            reader.always(key, value)?;
         }
+        reader.blocks("down_block_types", &["CrossAttnDownBlock2D", "DownBlock2D"])?;
+        reader.blocks("up_block_types", &["CrossAttnUpBlock2D", "UpBlock2D"])?;
         let levels = config.get("block_out_channels").and_then(Value::as_array).map_or(4, Vec::len);
         // the key is misnamed in diffusers: its values are numbers of heads
         let heads = ["num_attention_heads", "attention_head_dim"]
@@ -112,6 +115,10 @@ impl UnetFacts {
             }
             Some(one) => vec![reader.positive("attention_head_dim", one)?; levels],
         };
+        if heads.len() != levels {
+            let given = heads.len();
+            return Err(reader.invalid(format!("attention_head_dim: {given} numbers for {levels} block_out_channels")));
+        }
         let sample_size = match config.get("sample_size") {
             Some(Value::Array(sides)) => sides.first().and_then(Value::as_u64),
             other => other.and_then(Value::as_u64),
@@ -161,6 +168,8 @@ impl VaeFacts {
         let reader = Reader { path, config };
         reader.only("_class_name", &["AutoencoderKL"])?;
         reader.only("act_fn", &["silu", "swish"])?;
+        reader.blocks("down_block_types", &["DownEncoderBlock2D"])?;
+        reader.blocks("up_block_types", &["UpDecoderBlock2D"])?;
         reader.unset("latents_mean")?;
         reader.unset("latents_std")?;
         let facts = VaeFacts {
@@ -197,6 +206,26 @@ impl Reader<'_> {
         match self.given(key) {
             Some(value) if !value.as_str().is_some_and(|value| known.contains(&value)) => {
                 Err(self.invalid(format!("{key}: {value} is not supported; {} is", known.join(" or "))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A list that, where it is given, must have only these in it.
+    fn blocks(&self, key: &str, known: &[&str]) -> Result<(), WeightsError> {
+        let Some(given) = self.given(key) else { return Ok(()) };
+        let all = given.as_array().ok_or_else(|| self.invalid(format!("{key}: {given} must be a list")))?;
+        match all.iter().find(|kind| !kind.as_str().is_some_and(|kind| known.contains(&kind))) {
+            Some(kind) => Err(self.invalid(format!("{key}: {kind} is not supported; {} is", known.join(" or ")))),
+            None => Ok(()),
+        }
+    }
+
+    /// A number that, where it is given, must be this one.
+    fn always(&self, key: &str, value: f64) -> Result<(), WeightsError> {
+        match self.given(key) {
+            Some(given) if given.as_f64() != Some(value) => {
+                Err(self.invalid(format!("{key}: {given} is not supported; {value} is")))
             }
             _ => Ok(()),
         }

@@ -92,6 +92,16 @@ impl TensorFile {
         &self.map[entry.range.clone()]
     }
 
+    /// The value of a tensor that is one whole number, such as a count of training steps.
+    pub(crate) fn integer(&self, entry: &Entry) -> Option<i64> {
+        let bytes = self.bytes(entry);
+        match entry.dtype.as_str() {
+            "I64" => Some(i64::from_le_bytes(bytes.try_into().ok()?)),
+            "I32" => Some(i32::from_le_bytes(bytes.try_into().ok()?).into()),
+            _ => None,
+        }
+    }
+
     /// Lets the system take back the memory that a tensor's bytes were read into; they are read again if asked for.
     pub(crate) fn release(&self, entry: &Entry) {
         release(&self.map, entry.range.clone());

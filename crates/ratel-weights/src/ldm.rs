@@ -25,6 +25,9 @@ const VAE_PREFIX: &str = "first_stage_model.";
 const CLIP_PREFIX: &str = "cond_stage_model.transformer.";
 const OPEN_CLIP_PREFIX: &str = "cond_stage_model.model.";
 
+/// Layers of OpenCLIP's ViT-H that SD 2 runs.
+const SD2_LAYERS: usize = 23;
+
 /// The shape of a single file, as far as names depend on it.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -34,7 +37,7 @@ pub(crate) struct Names {
     outputs: Vec<(usize, usize)>,
     /// Levels of the VAE's decoder.
     vae_levels: usize,
-    /// Layers of OpenCLIP's text encoder; the last one is not run.
+    /// Layers of OpenCLIP's text encoder that are run: all but the last.
     open_clip_layers: usize,
 }
 
@@ -63,7 +66,12 @@ impl Names {
         }
         names.vae_levels = (0..).take_while(|i| has(format!("{VAE_PREFIX}decoder.up.{i}."))).count();
         let layer = |i: &usize| has(format!("{OPEN_CLIP_PREFIX}transformer.resblocks.{i}."));
-        names.open_clip_layers = (0..).take_while(layer).count();
+        names.open_clip_layers = match (0..).take_while(layer).count() {
+            // converted from a folder, which never had the last of ViT-H's 24
+            SD2_LAYERS => SD2_LAYERS,
+            // SD 2 takes the layer before the last
+            all => all.saturating_sub(1),
+        };
         names
     }
 
@@ -187,8 +195,7 @@ impl Names {
         let Some((layer, rest)) = key.strip_prefix("transformer.resblocks.").and_then(numbered) else {
             return vec![Meaning::Unknown];
         };
-        // SD 2 takes the layer before the last
-        if layer >= self.open_clip_layers.saturating_sub(1) {
+        if layer >= self.open_clip_layers {
             return vec![Meaning::Ignored];
         }
         let place = format!("encoder.layers.{layer}");
@@ -209,10 +216,16 @@ impl Names {
     }
 }
 
+/// A tensor without a meaning of its own: a model that has it predicts v (ComfyUI's `supported_models.py`).
+pub(crate) const V_MARK: &str = "v_pred";
+
+/// The number of training steps.
+pub(crate) const GLOBAL_STEP: &str = "global_step";
+
 /// Tensors that real checkpoints hold beside the weights: constants that are computed, and the state of training.
 pub(crate) fn is_ignored(key: &str) -> bool {
     const PREFIXES: [&str; 4] = ["model_ema.", "loss.", "optimizer", "first_stage_model.loss."];
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 19] = [
         "betas",
         "alphas_cumprod",
         "alphas_cumprod_prev",
@@ -227,14 +240,16 @@ pub(crate) fn is_ignored(key: &str) -> bool {
         "posterior_mean_coef2",
         "lvlb_weights",
         "scale_factor",
-        "global_step",
+        GLOBAL_STEP,
         "logvar",
         "cond_stage_model.logit_scale",
         "cond_stage_model.text_projection",
         "state_dict",
-        "v_pred",
     ];
-    PREFIXES.iter().any(|prefix| key.starts_with(prefix)) || NAMES.contains(&key) || key.ends_with("position_ids")
+    PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+        || NAMES.contains(&key)
+        || key == V_MARK
+        || key.ends_with("position_ids")
 }
 
 /// `12.rest` as 12 and `rest`.

@@ -267,6 +267,11 @@ fn names_that_lie() {
     });
     let twice = [&twice[..], &[0; 4]].concat();
     refused(&folder.write("twice.safetensors", twice), &["final_layer_norm.weight", "twice"]);
+    // one name twice, which JSON allows: neither of the two may quietly win
+    let entry = |at: usize| format!(r#"{{"dtype":"F32","shape":[1],"data_offsets":[{at},{}]}}"#, at + 4);
+    let twice =
+        format!(r#"{{"{CONV}":{},"{NORM}":{},"{VAE}":{},"{VAE}":{}}}"#, entry(0), entry(4), entry(8), entry(12));
+    refused(&folder.write("twice.safetensors", with_header(&twice, &[0; 16])), &["damaged"]);
     // numbers at the end of what a number can be
     for name in [
         format!("first_stage_model.decoder.up.{}.block.0.conv1.weight", usize::MAX),
@@ -429,6 +434,12 @@ fn configs_that_lie() {
     let cases = [
         (unet, "attention_head_dim", vec![json!(0), json!(-1), json!(1.5), json!("8"), json!([8, 0]), json!(u64::MAX)]),
         (unet, "num_attention_heads", vec![json!(0), json!(1e300), json!([[]])]),
+        (unet, "attention_head_dim", vec![json!([8, 8, 8, 8, 8, 8, 8]), json!([])]),
+        (unet, "downsample_padding", vec![json!(0), json!("1")]),
+        (unet, "mid_block_scale_factor", vec![json!(1.5)]),
+        (unet, "resnet_out_scale_factor", vec![json!(0.5)]),
+        (unet, "conv_in_kernel", vec![json!(1)]),
+        (unet, "up_block_types", vec![json!(["CrossAttnDownBlock2D"]), json!("UpBlock2D"), json!([3])]),
         (unet, "norm_num_groups", vec![json!(0), json!(-1), json!(1e9), json!(true), json!([32])]),
         (unet, "norm_eps", vec![json!(-1), json!("x"), json!(1e300), json!(2), json!([])]),
         (unet, "act_fn", vec![json!("mish"), json!(1)]),
@@ -443,6 +454,7 @@ fn configs_that_lie() {
         (vae, "scaling_factor", vec![json!(0), json!(1e-300), json!(1e-40), json!(1e39), json!("1"), json!([1])]),
         (vae, "shift_factor", vec![json!(1e39), json!({})]),
         (vae, "norm_num_groups", vec![json!(0), json!(65_537)]),
+        (vae, "down_block_types", vec![json!(["AttnDownEncoderBlock2D"])]),
         (vae, "latents_mean", vec![json!([0.0])]),
         (scheduler, "prediction_type", vec![json!("flow"), json!(3)]),
         (index, "_class_name", vec![json!("StableDiffusionXLPipeline")]),

@@ -57,6 +57,62 @@ fn a_single_file_is_the_folder() {
     }
 }
 
+/// A single file of SD 2's kind with a text encoder of so many layers, more input channels, and more tensors.
+fn single_file(layers: usize, inputs: usize, more: &[(&str, Dtype, &[u8])], metadata: &[(&str, &str)]) -> Checkpoint {
+    let bytes = vec![0; 4 * inputs.max(1)];
+    let mut tensors = BTreeMap::new();
+    let mut add = |name: &str, dtype, shape: &[usize], bytes: &[u8]| {
+        tensors.insert(name.to_owned(), Tensor { dtype, shape: shape.to_vec(), bytes: bytes.to_vec() });
+    };
+    add("model.diffusion_model.input_blocks.0.0.weight", Dtype::F32, &[1, inputs, 1, 1], &bytes);
+    add("first_stage_model.quant_conv.bias", Dtype::F32, &[1], &bytes[..4]);
+    for layer in 0..layers {
+        let name = format!("cond_stage_model.model.transformer.resblocks.{layer}.ln_1.bias");
+        add(&name, Dtype::F32, &[1], &bytes[..4]);
+    }
+    for (name, dtype, bytes) in more {
+        add(name, *dtype, &[], bytes);
+    }
+    let views = tensors.iter().map(|(name, tensor)| {
+        (name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).expect("sizes that fit"))
+    });
+    let metadata = metadata.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file.safetensors");
+    fs::write(&path, serialize(views, Some(metadata)).expect("tensors")).expect("a file");
+    open(&path)
+}
+
+#[test]
+fn the_last_layer_is_left_out_once() {
+    for (layers, run) in [(2, 1), (12, 11), (24, 23), (23, 23)] {
+        let text = single_file(layers, 4, &[], &[]).catalogue(Component::TextEncoder);
+        assert_eq!(text.len(), run, "of {layers} layers");
+        assert!(text.contains_key(&format!("encoder.layers.{}.layer_norm1.bias", run - 1)), "the first {run}");
+    }
+}
+
+#[test]
+fn what_a_single_file_predicts() {
+    let steps = 875_000i64.to_le_bytes();
+    let other = 220_000i64.to_le_bytes();
+    let base = ("global_step", Dtype::I64, &steps[..]);
+    let (v, v_says, eps) = ("v_prediction", [("modelspec.prediction_type", "v")], "epsilon");
+    let prediction = |inputs, more: &[_], metadata: &[_]| single_file(2, inputs, more, metadata).prediction;
+    for (found, kind, is_guess) in [
+        (prediction(4, &[], &[]), v, true),
+        (prediction(4, &[("global_step", Dtype::I64, &other)], &[]), v, true),
+        (prediction(4, &[base], &[]), eps, true),
+        (prediction(4, &[("global_step", Dtype::I32, &steps[..4])], &[]), eps, true),
+        (prediction(9, &[], &[]), eps, true),
+        (prediction(4, &[("v_pred", Dtype::F32, &[0; 4]), base], &[]), v, false),
+        (prediction(9, &[], &v_says), v, false),
+        (prediction(4, &[], &[("modelspec.prediction_type", "epsilon")]), eps, false),
+    ] {
+        assert_eq!((found.kind.as_str(), found.guess.is_some()), (kind, is_guess), "{found:?}");
+    }
+}
+
 #[test]
 fn old_spellings_become_new_ones() {
     let odd = open(&model("odd"));
