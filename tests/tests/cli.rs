@@ -65,7 +65,7 @@ impl Place {
     /// Draws in 64x64 and two steps on the CPU.
     #[track_caller]
     fn draw(&self, prompt: &str, more: &[&str]) -> String {
-        self.succeed(&[&["generate", prompt], SMALL, more].concat())
+        self.succeed(&[&["generate", prompt, "-m", TINY], SMALL, more].concat())
     }
 
     /// Runs what must fail: with one line that names the cause, beside notes on how the arguments were understood, and
@@ -112,12 +112,33 @@ impl Place {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Copies the folder of [`TINY`] to `model`.
+    fn copy_model(&self) {
+        for (part, files) in [
+            ("", &["model_index.json"][..]),
+            ("scheduler", &["scheduler_config.json"]),
+            ("tokenizer", &["vocab.json", "merges.txt"]),
+            ("text_encoder", &["config.json", "model.safetensors"]),
+            ("unet", &["config.json", "diffusion_pytorch_model.safetensors"]),
+            ("vae", &["config.json", "diffusion_pytorch_model.safetensors"]),
+        ] {
+            let to = self.path("model").join(part);
+            fs::create_dir_all(&to).expect("a folder");
+            for file in files {
+                fs::copy(Path::new(TINY).join(part).join(file), to.join(file)).expect("a copy");
+            }
+        }
+    }
+
     /// A picture's width and height.
     fn size(&self, name: &str) -> (u32, u32) {
         let picture = image::load_from_memory(&self.bytes(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         (picture.width(), picture.height())
     }
 }
+
+/// A small model of random weights: what these tests are about does not depend on what is drawn.
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/models/tiny");
 
 const SMALL: &[&str] = &["--device", "cpu", "-W", "64", "-H", "64", "--steps", "2"];
 
@@ -197,12 +218,14 @@ fn sizes_and_prompts_of_every_kind() {
     for (width, height) in [(128, 64), (64, 128), (256, 64), (8, 8), (72, 40)] {
         let (w, h) = (width.to_string(), height.to_string());
         let size = ["-W", &w, "-H", &h];
-        place.succeed(&[&["generate", "x", "--device", "cpu", "--steps", "2", "-o", "size.png"], &size[..]].concat());
+        place.succeed(
+            &[&["generate", "x", "-m", TINY, "-d", "cpu", "--steps", "2", "-o", "size.png"], &size[..]].concat(),
+        );
         assert_eq!(place.size("size.png"), (width, height));
     }
     let long = "many words ".repeat(1000);
     for prompt in ["", "🦡 in 雪, naïve", &long, "two\nlines", "<|endoftext|> ((a:1.2)) \\ [b]"] {
-        let output = place.run(&[&["generate", prompt, "-s", "1", "-o", "prompt.png"], SMALL].concat());
+        let output = place.run(&[&["generate", prompt, "-m", TINY, "-s", "1", "-o", "prompt.png"], SMALL].concat());
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{prompt:.40}: {errors}");
         assert_eq!(place.size("prompt.png"), (64, 64));
@@ -215,7 +238,7 @@ fn sizes_and_prompts_of_every_kind() {
 #[test]
 fn sizes_and_settings_that_cannot_be() {
     let place = Place::new();
-    let with = |more: &[&'static str]| [&["generate", "x", "--device", "cpu"], more].concat();
+    let with = |more: &[&'static str]| [&["generate", "x", "-m", TINY, "--device", "cpu"], more].concat();
     for size in ["0", "7", "12", "1000000", "12345678901234567890"] {
         place.refuse(&with(&["-W", size]), 1, &[size, "multiples of 8"]);
         place.refuse(&with(&["-H", size]), 1, &[size, "multiples of 8"]);
@@ -241,8 +264,8 @@ fn sizes_and_settings_that_cannot_be() {
     place.refuse(&with(&["--clip-skip", "50"]), 1, &["--clip-skip 50"]);
     place.refuse(&["generate", "x", "-d", "no such device"], 1, &["no such device"]);
     place.refuse(&["generate"], 2, &["prompt"]);
-    place.refuse(&["plan", "--arch", "toy", "--batch", "0"], 2, &["--batch"]);
-    place.refuse(&["plan", "--arch", "toy", "--batch", "18446744073709551615"], 2, &["--batch"]);
+    place.refuse(&["plan", "--arch", "sd15", "--batch", "0"], 2, &["--batch"]);
+    place.refuse(&["plan", "--arch", "sd15", "--batch", "18446744073709551615"], 2, &["--batch"]);
     // what is not even of the right type is for the parser of arguments, which answers with the usage
     for arguments in [&["generate", "x", "-W", "123456789012345678901"][..], &["generate", "x", "-W", "-8"], &["paint"]]
     {
@@ -289,15 +312,7 @@ fn files_that_cannot_be() {
 #[test]
 fn tensors_of_the_wrong_shape_are_named() {
     let place = Place::new();
-    for part in ["unet", "vae", "text_encoder"] {
-        fs::create_dir_all(place.path("model").join(part)).expect("a folder");
-        let stem = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
-        for file in ["config.json".to_owned(), format!("{stem}.safetensors")] {
-            let from = fixture(&format!("models/tiny/{part}/{file}"));
-            fs::copy(from, place.path("model").join(part).join(file)).expect("a copy");
-        }
-    }
-    fs::copy(fixture("models/tiny/model_index.json"), place.path("model/model_index.json")).expect("a copy");
+    place.copy_model();
     place.succeed(&["info", "model"]);
     for (part, stem) in
         [("text_encoder", "model"), ("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")]
@@ -334,6 +349,55 @@ fn tensors_of_the_wrong_shape_are_named() {
 }
 
 #[test]
+fn a_model_says_what_it_is_drawn_with() {
+    let place = Place::new();
+    place.copy_model();
+    let settings = |more: &[&str]| {
+        let size = ["-m", "model", "-d", "cpu", "-W", "64", "-H", "64", "-o", "x.png"];
+        place.succeed(&[&["generate", "x"], &size[..], more].concat());
+        parameters(&place.bytes("x.png"))
+    };
+    fs::write(place.path("model/ratel.json"), r#"{"num_inference_steps": 3, "guidance_scale": 2.5}"#).expect("a file");
+    let text = settings(&[]);
+    assert!(text.contains("Steps: 3,") && text.contains("CFG scale: 2.5,"), "{text}");
+    let text = settings(&["--steps", "2", "--cfg-scale", "4"]);
+    assert!(text.contains("Steps: 2,") && text.contains("CFG scale: 4,"), "what is asked for wins: {text}");
+    let info: Value = serde_json::from_str(&place.succeed(&["info", "model", "--json"])).expect("JSON");
+    assert_eq!(info["defaults"]["num_inference_steps"], 3, "{info}");
+    fs::write(place.path("model/ratel.json"), r#"{"num_inference_steps": 100000}"#).expect("a file");
+    place.refuse(&["generate", "x", "-m", "model"], 1, &["model/ratel.json", "num_inference_steps", "1000"]);
+    fs::remove_file(place.path("model/ratel.json")).expect("the file");
+    let text = settings(&["--steps", "2"]);
+    assert!(text.contains("CFG scale: 7.5,"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_scheduler_is_named_with_its_file() {
+    let place = Place::new();
+    place.copy_model();
+    let file = "model/scheduler/scheduler_config.json";
+    let draw = [&["generate", "x", "-m", "model"], SMALL].concat();
+    for (config, part) in [
+        (r#"{"_class_name": "DDIMScheduler", "thresholding": true}"#, "thresholding"),
+        (r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#, "FlowMatchEulerDiscreteScheduler"),
+        (r#"{"_class_name": "DDIMScheduler", "beta_start": 7}"#, "beta_start"),
+        (r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 1}"#, "num_train_timesteps"),
+        (r#"{"steps_offset": -1}"#, "-1"),
+        ("{", "JSON"),
+    ] {
+        fs::write(place.path(file), config).expect("a file");
+        place.refuse(&draw, 1, &[file, part]);
+    }
+    // what was asked for on the command line is no fault of the file
+    fs::write(place.path(file), r#"{"_class_name": "DDIMScheduler"}"#).expect("a file");
+    let line = place.refuse(&[&draw[..], &["--schedule", "karras"]].concat(), 2, &["ddim", "karras"]);
+    assert!(!line.contains(file), "{line}");
+    // and another sampler may do without what the file's can't
+    fs::write(place.path(file), r#"{"_class_name": "DDIMScheduler", "thresholding": true}"#).expect("a file");
+    place.succeed(&[&draw[..], &["--sampler", "euler"]].concat());
+}
+
+#[test]
 fn checkpoints_plans_and_devices_are_described() {
     let place = Place::new();
     let said = place.succeed(&["plan", "--arch", "sd15", "-W", "1024", "-H", "512"]);
@@ -362,8 +426,7 @@ fn checkpoints_plans_and_devices_are_described() {
 #[test]
 fn recordings_are_compared() {
     let place = Place::new();
-    let model = fixture("models/tiny");
-    let model = model.to_str().expect("UTF-8");
+    let model = TINY;
     place.succeed(&[&["trace", "x", "-m", model, "-s", "1", "-o", "a.safetensors"], SMALL].concat());
     let itself = ["trace", "diff", "a.safetensors", "a.safetensors"];
     assert!(!place.succeed(&itself).contains('<'), "no line is marked");
@@ -402,7 +465,7 @@ fn interrupted_and_unheard() {
     use std::process::Stdio;
 
     let place = Place::new();
-    let long = ["generate", "x", "--device", "cpu", "-W", "64", "-H", "64", "--steps", "900", "-o", "never.png"];
+    let long = [&["generate", "x", "-m", TINY, "-o", "never.png"], &SMALL[..6], &["--steps", "900"]].concat();
     let mut command = place.command(&long);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();

@@ -189,7 +189,7 @@ fn request(folder: &str, run: &Value, prompt: usize) -> Request {
         eta: run["eta"].as_f64(),
         ..SamplerChoice::default()
     };
-    let scheduler = SchedulerFile::from_json(&config.to_string()).expect("a scheduler");
+    let scheduler = SchedulerFile::from_value(config).expect("a scheduler");
     let sampler = SamplerConfig::resolve(&scheduler, &choice).expect("a sampler");
     Request {
         prompt: run["prompts"][prompt].as_str().expect("a prompt").to_owned(),

@@ -42,15 +42,10 @@ pub(crate) struct Denoiser<'e> {
 
 impl<'e> Denoiser<'e> {
     /// Latents of `(N, C, H, W)`, nothing in them yet.
-    pub(crate) fn new(
-        engine: &'e Engine,
-        session: Session,
-        guide: Guide,
-        shape: [usize; 4],
-    ) -> Result<Self, DiffusionError> {
+    pub(crate) fn new(engine: &'e Engine, session: Session, guide: Guide, shape: [usize; 4]) -> Self {
         let target = session.plan().target;
         let [n, c, h, w] = shape;
-        Ok(Denoiser { engine, session, guide, target, shape: [n, h, w, c], registers: BTreeMap::new(), spare: None })
+        Denoiser { engine, session, guide, target, shape: [n, h, w, c], registers: BTreeMap::new(), spare: None }
     }
 
     /// Starts from noise `(N, H, W, C)`, scaled.

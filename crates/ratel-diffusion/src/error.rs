@@ -50,9 +50,17 @@ pub enum DiffusionError {
     /// The device failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A sampler's settings make no sense.
+    /// What was asked of a sampler makes no sense.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// A checkpoint's settings of its sampler make no sense.
+    #[error("{}: {source}", path.display())]
+    Scheduler {
+        /// Its scheduler_config.json.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<SamplerError>,
+    },
     /// The tokenizer failed.
     #[error(transparent)]
     Text(#[from] TextError),

@@ -1,6 +1,6 @@
 //! A model ready to draw: what its parts look like, how its prompts are cut into tokens, and where its weights are.
 
-use crate::sampling::SchedulerFile;
+use crate::sampling::{Run, SamplerChoice, SamplerConfig, SchedulerFile, plan};
 use crate::toy::RandomWeights;
 use crate::{DiffusionError, text};
 use ratel_engine::WeightSource;
@@ -10,6 +10,8 @@ use ratel_models::{
     Architecture, Catalogue, TextConfig, UnetConfig, VaeConfig, text_encoder, unet, vae_decoder, vae_encoder,
 };
 use ratel_tensor::{Elem, Shape};
+use ratel_weights::Defaults;
+use std::path::PathBuf;
 
 /// Text encoder, UNet and VAE of one checkpoint.
 pub struct Model {
@@ -29,6 +31,10 @@ pub struct Model {
     pub shift_factor: f32,
     /// What the checkpoint says about its sampler.
     pub scheduler: SchedulerFile,
+    /// The file that says it; empty where none does.
+    pub scheduler_path: PathBuf,
+    /// What to draw with unless something else is asked for.
+    pub defaults: Defaults,
     /// Latents of a side of the pictures that it was trained on.
     pub native_latents: usize,
     /// What had to be guessed about the checkpoint, in a sentence, if anything.
@@ -63,10 +69,29 @@ impl Model {
             scaling_factor: 0.18215,
             shift_factor: 0.0,
             scheduler: SchedulerFile::stable_diffusion(),
+            scheduler_path: PathBuf::new(),
+            defaults: Defaults::default(),
             native_latents: 64,
             guess: None,
             elem: Elem::F16,
             weights: Box::new(RandomWeights { seed }),
+        })
+    }
+
+    /// The settings and the program of a run of so many steps: the choice's where it says something, else the checkpoint's.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Scheduler`] if the checkpoint's settings are at fault, [`DiffusionError::Sampler`] if the choice is.
+    pub fn sampler(&self, choice: &SamplerChoice, steps: usize) -> Result<(SamplerConfig, Run), DiffusionError> {
+        let with = |file: &SchedulerFile| {
+            let config = SamplerConfig::resolve(file, choice)?;
+            let run = plan(&config, steps, 0)?;
+            Ok((config, run))
+        };
+        with(&self.scheduler).map_err(|source| match with(&SchedulerFile::stable_diffusion()) {
+            Ok(_) => DiffusionError::Scheduler { path: self.scheduler_path.clone(), source: Box::new(source) },
+            // what does not go with Stable Diffusion's own settings either is not this checkpoint's fault
+            Err(_) => source.into(),
         })
     }
 
@@ -127,25 +152,37 @@ impl Model {
         Ok(graph.finish(|_| false)?)
     }
 
-    /// The VAE's decoder over `batch` latents of `h` by `w`, already scaled: input `latents`; outputs `sample`, in -1 to 1,
-    /// and `picture`, the same in bytes.
+    /// The VAE's decoder over `batch` latents of `h` by `w`, already scaled: input `latents` `(batch, h, w, C)`; output
+    /// `picture` `(batch, H, W, 3)`, in bytes.
     ///
     /// # Errors
     /// A checkpoint that lacks tensors, has others, or has misfits.
     pub fn vae_graph(&self, batch: usize, h: usize, w: usize) -> Result<Finished, DiffusionError> {
         let (catalogue, config) = &self.vae;
-        // the encoder is not run here, but a checkpoint whose encoder does not fit is no checkpoint of this architecture
+        let graph = Graph::new("vae", catalogue.clone());
+        let latents = graph.input("latents", [batch, h, w, self.latent_channels()], Role::Activation);
+        vae_decoder(latents, config, &graph.root()).rgb8().output("picture");
+        Ok(graph.finish(|key| key.starts_with("encoder.") || key.starts_with("quant_conv."))?)
+    }
+
+    /// Builds every component's graph once, so that what does not fit is found before anything is computed. The VAE's
+    /// encoder is among them, if there is one: nothing runs it yet, but with another one a checkpoint is none of this
+    /// architecture.
+    ///
+    /// # Errors
+    /// The first tensor that is missing, left over, or of a shape that does not fit.
+    pub fn check(&self) -> Result<(), DiffusionError> {
+        self.text_graph(1, 1)?;
+        self.unet_graph(1, 8, 8)?;
+        self.vae_graph(1, 8, 8)?;
+        let (catalogue, config) = &self.vae;
         if catalogue.keys().any(|key| key.starts_with("encoder.")) {
+            let side = 8 * self.latent_scale();
             let graph = Graph::new("vae", catalogue.clone());
-            let picture =
-                graph.input("picture", [1, 8 * self.latent_scale(), 8 * self.latent_scale(), 3], Role::Activation);
+            let picture = graph.input("picture", [1, side, side, 3], Role::Activation);
             vae_encoder(picture, config, &graph.root());
             graph.finish(|key| key.starts_with("decoder.") || key.starts_with("post_quant_conv."))?;
         }
-        let graph = Graph::new("vae", catalogue.clone());
-        let latents = graph.input("latents", [batch, h, w, self.latent_channels()], Role::Activation);
-        let sample = vae_decoder(latents, config, &graph.root());
-        sample.rgb8().output("picture");
-        Ok(graph.finish(|key| key.starts_with("encoder.") || key.starts_with("quant_conv."))?)
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A model of a checkpoint on disk.
+//! A model of a checkpoint.
 
 use crate::DiffusionError;
 use crate::model::Model;
@@ -9,22 +9,30 @@ use ratel_graph::Weight;
 use ratel_kernels::activation::Act;
 use ratel_models::{TextConfig, UnetConfig, VaeConfig};
 use ratel_tensor::Elem;
-use ratel_weights::{Checkpoint, Component, Family, Layout};
-use std::path::Path;
+use ratel_weights::{Checkpoint, Component, Family, Files};
+use std::path::{Path, PathBuf};
 
 impl Model {
-    /// Opens a diffusers folder or a single `.safetensors` file. Weights are read when they are needed.
+    /// Opens a diffusers folder or a single `.safetensors` file on the disk. Weights are read when they are needed.
     ///
     /// # Errors
     /// What is not there, damaged, or of another architecture.
     pub fn open(path: &Path) -> Result<Self, DiffusionError> {
-        let checkpoint = Checkpoint::open(path)?;
+        Self::of_checkpoint(Checkpoint::open(Files::Disk, path)?)
+    }
+
+    /// The model of an opened checkpoint.
+    ///
+    /// # Errors
+    /// Weights that no part of Stable Diffusion has; a damaged tokenizer or scheduler.
+    pub fn of_checkpoint(checkpoint: Checkpoint) -> Result<Self, DiffusionError> {
+        let path = checkpoint.path();
         if let Some(key) = checkpoint.unknown.first() {
             let others = checkpoint.unknown.len() - 1;
             return Err(DiffusionError::UnknownKey { path: path.to_owned(), key: key.clone(), others });
         }
         let tokenizer = match &checkpoint.tokenizer {
-            Some(folder) => ClipTokenizer::from_folder(folder)?,
+            Some(folder) => ClipTokenizer::from_folder(checkpoint.files(), folder)?,
             None => ClipTokenizer::embedded(match checkpoint.family {
                 Family::Sd1 => PadToken::EndOfText,
                 Family::Sd2 => PadToken::Exclamation,
@@ -44,17 +52,21 @@ impl Model {
             cos_first: facts.cos_first,
             freq_shift: facts.freq_shift,
         };
-        let scheduler = match &checkpoint.scheduler {
-            Some(json) => SchedulerFile::from_json(json)?,
-            None => SchedulerFile {
-                prediction_type: Some(checkpoint.prediction.kind.clone()),
-                ..SchedulerFile::stable_diffusion()
-            },
+        let (scheduler, scheduler_path) = match &checkpoint.scheduler {
+            Some((path, config)) => {
+                let file = SchedulerFile::from_value(config.clone());
+                (
+                    file.map_err(|source| DiffusionError::Scheduler { path: path.clone(), source: Box::new(source) })?,
+                    path.clone(),
+                )
+            }
+            None => {
+                let prediction_type = Some(checkpoint.prediction.kind.clone());
+                (SchedulerFile { prediction_type, ..SchedulerFile::stable_diffusion() }, PathBuf::new())
+            }
         };
-        let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = if path.is_dir() { name.file_name() } else { name.file_stem() };
         Ok(Model {
-            name: name.unwrap_or_default().to_string_lossy().into_owned(),
+            name: checkpoint.name(),
             tokenizer,
             text: (checkpoint.catalogue(Component::TextEncoder), text),
             unet: (checkpoint.catalogue(Component::Unet), unet),
@@ -62,6 +74,8 @@ impl Model {
             scaling_factor: checkpoint.vae.scaling_factor,
             shift_factor: checkpoint.vae.shift_factor,
             scheduler,
+            scheduler_path,
+            defaults: checkpoint.defaults,
             native_latents: facts.sample_size,
             guess: checkpoint.prediction.guess.clone(),
             elem: Component::ALL
@@ -84,17 +98,12 @@ impl WeightSource for CheckpointWeights {
         elem: Elem,
         sink: &mut WeightSink,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let layout = match weight.layout {
-            ratel_graph::Layout::AsIs => Layout::AsIs,
-            ratel_graph::Layout::Linear => Layout::Linear,
-            ratel_graph::Layout::Conv => Layout::Conv,
-        };
         let unknown = || EngineError::Plan(format!("{} is in no component", weight.key));
         let (component, key) = Component::ALL
             .into_iter()
             .find_map(|component| Some((component, weight.key.strip_prefix(component.name())?.strip_prefix('.')?)))
             .ok_or_else(unknown)?;
-        self.0.read(component, key, layout, elem, &mut |offset, bytes| Ok(sink(offset, bytes)?))?;
+        self.0.read(component, key, weight.layout, elem, &mut |offset, bytes| Ok(sink(offset, bytes)?))?;
         Ok(())
     }
 }

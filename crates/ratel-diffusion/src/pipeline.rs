@@ -201,7 +201,7 @@ impl Stage<'_> {
 
         let shape = [request.batch, self.model.latent_channels(), h, w];
         let mut noise = latents::Source::new(request.noise, request.seed, shape);
-        let mut denoiser = Denoiser::new(self.engine, session, *guide, shape)?;
+        let mut denoiser = Denoiser::new(self.engine, session, *guide, shape);
         denoiser.start(&noise.draw(), request.run.initial_noise_scale)?;
         let mut kept = Vec::new();
         let total = request.run.steps.len();

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use ratel_diffusion::text::{ClipTokenizer, PadToken, TextError};
+use ratel_weights::Files;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -78,7 +79,7 @@ fn padded(ids: &[u32], pad: u32) -> Vec<u32> {
 }
 
 fn load(kind: &Kind) -> ClipTokenizer {
-    ClipTokenizer::from_folder(folder(kind).path()).expect("the folder loads")
+    ClipTokenizer::from_folder(Files::Disk, folder(kind).path()).expect("the folder loads")
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn load_small(change: impl FnOnce(&mut BTreeMap<&'static str, String>)) -> Resul
     for (name, content) in files {
         fs::write(dir.path().join(name), content).expect("the folder is writable");
     }
-    ClipTokenizer::from_folder(dir.path())
+    ClipTokenizer::from_folder(Files::Disk, dir.path())
 }
 
 fn small_with(name: &'static str, content: impl ToString) -> Result<ClipTokenizer, TextError> {
@@ -242,7 +243,7 @@ fn damaged_files_are_named() {
 #[test]
 fn odd_files_are_refused() {
     let dir = TempDir::new().expect("a temporary folder");
-    let message = |dir: &Path| ClipTokenizer::from_folder(dir).expect_err("it is refused").to_string();
+    let message = |dir: &Path| ClipTokenizer::from_folder(Files::Disk, dir).expect_err("it is refused").to_string();
     assert!(message(&dir.path().join("nowhere")).contains("has no tokenizer"));
 
     fs::write(dir.path().join("vocab.json"), b"{\"\xff\": 0}").expect("writable");
@@ -250,10 +251,23 @@ fn odd_files_are_refused() {
 
     let huge = fs::File::create(dir.path().join("vocab.json")).expect("writable");
     huge.set_len((64 << 20) + 1).expect("a sparse file");
-    assert!(message(dir.path()).contains("has 67108865 bytes, more than the 67108864 that are read"));
+    assert!(message(dir.path()).contains("67108865 bytes, more than the 67108864 that are read"));
 
     fs::create_dir(dir.path().join("tokenizer.json")).expect("writable");
-    assert!(message(dir.path()).contains("tokenizer.json: not a regular file"));
+    assert!(message(dir.path()).contains("tokenizer.json: not a file"));
+}
+
+#[test]
+fn inside_the_program_is_as_on_the_disk() {
+    let vocabulary = br#"{"a": 0, "b": 1, "b</w>": 2, "ab</w>": 3, "<|startoftext|>": 4, "<|endoftext|>": 5}"#;
+    const CONFIG: &[u8] = br#"{"model_max_length": 5}"#;
+    let files: Vec<(&str, &[u8])> =
+        vec![("t/vocab.json", vocabulary), ("t/merges.txt", b"a b</w>\n"), ("t/tokenizer_config.json", CONFIG)];
+    let files: &'static [(&'static str, &'static [u8])] = files.leak();
+    let tokenizer = ClipTokenizer::from_folder(Files::Embedded(files), Path::new("t")).expect("it loads");
+    assert_eq!(tokenizer.encode("ab b").expect("a prompt encodes").ids, [4, 3, 2, 5, 5]);
+    let error = ClipTokenizer::from_folder(Files::Embedded(&files[..1]), Path::new("t")).expect_err("no merges");
+    assert!(error.to_string().contains("merges.txt is missing"), "{error}");
 }
 
 static EMBEDDED: LazyLock<ClipTokenizer> =

@@ -115,7 +115,7 @@ fn pack(weights: &[Weight], alignment: u64, cap: u64) -> (Vec<(usize, u64)>, Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ratel_graph::Layout;
+    use ratel_tensor::Layout;
 
     #[test]
     fn packs_at_aligned_offsets_below_the_cap() {

@@ -4,9 +4,9 @@
 use ratel_engine::{
     DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, WeightSink, WeightSource,
 };
-use ratel_graph::{Graph, Layout, Plan, PlanOptions, Stride, Weight};
+use ratel_graph::{Graph, Plan, PlanOptions, Stride, Weight};
 use ratel_kernels::Role;
-use ratel_tensor::{Elem, Shape};
+use ratel_tensor::{Elem, Layout, Shape};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 

@@ -5,6 +5,10 @@
 
 use crate::graph::{Finished, Node, NodeId, NodeKind};
 use ratel_kernels::activation::Act;
+use ratel_kernels::conv2d::Conv2d;
+use ratel_kernels::group_norm::GroupNorm;
+use ratel_kernels::group_norm_stats::GroupNormStats;
+use ratel_kernels::matmul::Matmul;
 use ratel_kernels::{Op, Role};
 
 /// A fusion rule.
@@ -108,12 +112,12 @@ fn with_input(nodes: &[Node], id: NodeId, rule: Rule, uses: &[usize]) -> Option<
                 let vector = other.filter(|&b| nodes[b].role == Role::Vector && add.span == add.count)?;
                 Some(match before {
                     Op::Matmul(mm) if !mm.bias && mm.act == Act::None && !mm.residual && add.period == mm.n => {
-                        (ratel_kernels::matmul::Matmul { bias: true, ..*mm }.into(), Some(("bias", vector)))
+                        (Matmul { bias: true, ..*mm }.into(), Some(("bias", vector)))
                     }
                     Op::Conv2d(conv)
                         if !conv.bias && conv.act == Act::None && !conv.residual && add.period == conv.n =>
                     {
-                        (ratel_kernels::conv2d::Conv2d { bias: true, ..*conv }.into(), Some(("bias", vector)))
+                        (Conv2d { bias: true, ..*conv }.into(), Some(("bias", vector)))
                     }
                     _ => return None,
                 })
@@ -122,32 +126,31 @@ fn with_input(nodes: &[Node], id: NodeId, rule: Rule, uses: &[usize]) -> Option<
                 let fits = add.period == conv.n && add.span == conv.out_h * conv.out_w * conv.n;
                 let free = !conv.image_bias && conv.act == Act::None && !conv.residual;
                 let row = other.filter(|&b| fits && free && nodes[b].role == Role::Activation)?;
-                Some((ratel_kernels::conv2d::Conv2d { image_bias: true, ..*conv }.into(), Some(("image_bias", row))))
+                Some((Conv2d { image_bias: true, ..*conv }.into(), Some(("image_bias", row))))
             }
             (Rule::Activation, Op::Matmul(mm), Op::Activation(act)) if mm.act == Act::None && !mm.residual => {
-                Some((ratel_kernels::matmul::Matmul { act: act.act, ..*mm }.into(), None))
+                Some((Matmul { act: act.act, ..*mm }.into(), None))
             }
             (Rule::Activation, Op::Conv2d(conv), Op::Activation(act)) if conv.act == Act::None && !conv.residual => {
-                Some((ratel_kernels::conv2d::Conv2d { act: act.act, ..*conv }.into(), None))
+                Some((Conv2d { act: act.act, ..*conv }.into(), None))
             }
             (Rule::NormActivation, Op::GroupNorm(norm), Op::Activation(act)) if norm.act == Act::None => {
-                Some((ratel_kernels::group_norm::GroupNorm { act: act.act, ..*norm }.into(), None))
+                Some((GroupNorm { act: act.act, ..*norm }.into(), None))
             }
             (Rule::Residual, before, Op::Add(add)) if add.period == add.count => {
                 let residual = other.filter(|&other| other != input && nodes[other].role == Role::Activation)?;
                 Some(match before {
                     Op::Matmul(mm) if !mm.residual => {
-                        (ratel_kernels::matmul::Matmul { residual: true, ..*mm }.into(), Some(("residual", residual)))
+                        (Matmul { residual: true, ..*mm }.into(), Some(("residual", residual)))
                     }
                     Op::Conv2d(conv) if !conv.residual => {
-                        (ratel_kernels::conv2d::Conv2d { residual: true, ..*conv }.into(), Some(("residual", residual)))
+                        (Conv2d { residual: true, ..*conv }.into(), Some(("residual", residual)))
                     }
                     _ => return None,
                 })
             }
             (Rule::Upsample, Op::Upsample(up), Op::Conv2d(conv)) if slot == "x" && conv.upsample.is_none() => {
-                let conv =
-                    ratel_kernels::conv2d::Conv2d { h: up.h, w: up.w, upsample: Some([up.out_h, up.out_w]), ..*conv };
+                let conv = Conv2d { h: up.h, w: up.w, upsample: Some([up.out_h, up.out_w]), ..*conv };
                 let mut inputs = nodes[id].inputs.clone();
                 inputs.retain(|(name, _)| *name != "x");
                 inputs.extend(&nodes[input].inputs);
@@ -176,10 +179,10 @@ fn concat(nodes: &[Node], id: NodeId, uses: &[usize]) -> Option<Fused> {
         return None;
     }
     let op = match op {
-        Op::Matmul(op) => ratel_kernels::matmul::Matmul { k1: halves.c1, ..*op }.into(),
-        Op::Conv2d(op) => ratel_kernels::conv2d::Conv2d { c1: halves.c1, ..*op }.into(),
-        Op::GroupNormStats(op) => ratel_kernels::group_norm_stats::GroupNormStats { c1: halves.c1, ..*op }.into(),
-        Op::GroupNorm(op) => ratel_kernels::group_norm::GroupNorm { c1: halves.c1, ..*op }.into(),
+        Op::Matmul(op) => Matmul { k1: halves.c1, ..*op }.into(),
+        Op::Conv2d(op) => Conv2d { c1: halves.c1, ..*op }.into(),
+        Op::GroupNormStats(op) => GroupNormStats { c1: halves.c1, ..*op }.into(),
+        Op::GroupNorm(op) => GroupNorm { c1: halves.c1, ..*op }.into(),
         _ => return None,
     };
     let mut inputs = nodes[id].inputs.clone();

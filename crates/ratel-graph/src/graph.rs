@@ -1,8 +1,7 @@
 //! The graph: what is computed, in the order in which it was said.
 
-use crate::Layout;
 use ratel_kernels::{Op, Role};
-use ratel_tensor::Shape;
+use ratel_tensor::{Layout, Shape};
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 

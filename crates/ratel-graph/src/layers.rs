@@ -1,6 +1,5 @@
 //! The layers: each method of a tensor says one op, infers its shape, and checks the parameters it takes.
 
-use crate::Layout;
 use crate::graph::{GraphError, Module, Node, NodeKind, Tensor};
 use ratel_kernels::activation::{Act, Activation};
 use ratel_kernels::add::Add;
@@ -19,7 +18,7 @@ use ratel_kernels::time_embedding::TimeEmbedding;
 use ratel_kernels::to_vector::ToVector;
 use ratel_kernels::upsample::Upsample;
 use ratel_kernels::{Op, Role};
-use ratel_tensor::Shape;
+use ratel_tensor::{Layout, Shape};
 
 /// How a convolution steps over its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,5 +14,5 @@ mod slots;
 pub use fuse::Rule;
 pub use graph::{Finished, Graph, GraphError, Module, Tensor};
 pub use layers::Stride;
-pub use plan::{Layout, Memory, Observed, Place, Plan, Port, Step, Weight};
+pub use plan::{Memory, Observed, Place, Plan, Port, Step, Weight};
 pub use planner::{PlanError, PlanOptions};

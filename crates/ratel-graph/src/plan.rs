@@ -1,7 +1,7 @@
 //! The plan: what is dispatched, in which order, over which memory. Plain data, made without a GPU at hand.
 
 use ratel_kernels::{Choice, Op, Role, Target};
-use ratel_tensor::Shape;
+use ratel_tensor::{Layout, Shape};
 
 /// A graph made ready for one target: steps in order, and the memory they work in.
 #[derive(Clone, Debug)]
@@ -72,17 +72,6 @@ pub struct Weight {
     pub shape: Shape,
     /// Bytes on the device.
     pub bytes: u64,
-}
-
-/// How a parameter is rearranged on its way to the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Layout {
-    /// As it is.
-    AsIs,
-    /// PyTorch's `(out, in)`, or `(out, in, 1, 1)`, to `(in, out)`.
-    Linear,
-    /// PyTorch's `(out, in, rows, columns)` to `(rows, columns, in, out)`.
-    Conv,
 }
 
 /// A tensor that goes in or comes out.

@@ -5,8 +5,8 @@ use crate::file::{Entry, TensorFile};
 use crate::folder;
 use crate::ldm::{self, Kind, Meaning, Names};
 use crate::pack::{Failure, Order, pack};
-use crate::{Layout, WeightsError};
-use ratel_tensor::{Elem, Shape};
+use crate::{Defaults, Files, WeightsError};
+use ratel_tensor::{Elem, Layout, Shape};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -83,8 +83,9 @@ impl Prediction {
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(crate) path: PathBuf,
-    pub(crate) files: Vec<TensorFile>,
-    components: [BTreeMap<String, Stored>; 3],
+    pub(crate) files: Files,
+    pub(crate) shards: Vec<TensorFile>,
+    pub(crate) components: [BTreeMap<String, Stored>; 3],
     /// Tensors that no component has a place for, with their file's names.
     pub unknown: Vec<String>,
     /// The family it is of.
@@ -97,10 +98,12 @@ pub struct Checkpoint {
     pub vae: VaeFacts,
     /// What it predicts.
     pub prediction: Prediction,
-    /// `scheduler_config.json`, of a folder that has one.
-    pub scheduler: Option<String>,
+    /// `scheduler_config.json`, of a folder that has one: where it is, and what it says.
+    pub scheduler: Option<(PathBuf, Value)>,
     /// The tokenizer's folder, of a folder that has one.
     pub tokenizer: Option<PathBuf>,
+    /// What to draw with unless something else is asked for.
+    pub defaults: Defaults,
 }
 
 /// Where a weight lies.
@@ -116,15 +119,15 @@ pub(crate) struct Stored {
 }
 
 impl Checkpoint {
-    /// Opens a diffusers folder or a `.safetensors` file.
+    /// Opens a diffusers folder or a `.safetensors` file, on the disk or inside the program.
     ///
     /// # Errors
     /// What is not there or can't be read; a damaged or lying file; a family or a part that is not supported.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        if path.is_dir() { folder::open(path) } else { Self::open_file(path) }
+    pub fn open(files: Files, path: &Path) -> Result<Self, WeightsError> {
+        if files.is_folder(path) { folder::open(files, path) } else { Self::open_file(files, path) }
     }
 
-    fn open_file(path: &Path) -> Result<Self, WeightsError> {
+    fn open_file(files: Files, path: &Path) -> Result<Self, WeightsError> {
         let invalid = |problem: &str| WeightsError::Invalid { path: path.to_owned(), problem: problem.to_owned() };
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         if matches!(extension.as_str(), "ckpt" | "pt" | "pth" | "bin") {
@@ -133,7 +136,7 @@ impl Checkpoint {
                  with diffusers' save_pretrained(..., safe_serialization=True)",
             ));
         }
-        let file = TensorFile::open(path)?;
+        let file = TensorFile::open(files, path)?;
         let has = |kind| ldm::has_prefix(file.tensors.keys().map(String::as_str), kind);
         if has(Kind::Sdxl) {
             return Err(invalid("an SDXL checkpoint; only SD 1.x and SD 2.x are supported so far"));
@@ -179,7 +182,8 @@ impl Checkpoint {
         };
         Ok(Checkpoint {
             path: path.to_owned(),
-            files: vec![file],
+            files,
+            shards: vec![file],
             components: builder.components,
             unknown: builder.unknown,
             family,
@@ -189,30 +193,29 @@ impl Checkpoint {
             prediction,
             scheduler: None,
             tokenizer: None,
+            defaults: Defaults::default(),
         })
-    }
-
-    /// A checkpoint of a folder's parts.
-    pub(crate) fn of_parts(
-        path: &Path,
-        files: Vec<TensorFile>,
-        builder: Builder,
-        family: Family,
-        unet: UnetFacts,
-        text: TextFacts,
-        vae: VaeFacts,
-        prediction: Prediction,
-        scheduler: Option<String>,
-        tokenizer: Option<PathBuf>,
-    ) -> Self {
-        let Builder { components, unknown } = builder;
-        let path = path.to_owned();
-        Checkpoint { path, files, components, unknown, family, unet, text, vae, prediction, scheduler, tokenizer }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where its path leads.
+    pub fn files(&self) -> Files {
+        self.files
+    }
+
+    /// What to call it: its folder's name, or its file's without the ending.
+    pub fn name(&self) -> String {
+        let path = match self.files {
+            // `.` has a name, too
+            Files::Disk => self.path.canonicalize().unwrap_or_else(|_| self.path.clone()),
+            Files::Embedded(_) => self.path.clone(),
+        };
+        let name = if self.files.is_folder(&path) { path.file_name() } else { path.file_stem() };
+        name.unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// A component's keys (below the component: `conv_in.weight`) with the shapes that PyTorch has for them.
@@ -248,7 +251,7 @@ impl Checkpoint {
         let full = || ratel_tensor::join(component.name(), key);
         let missing = || WeightsError::Missing { path: self.path.clone(), key: full() };
         let stored = self.components[component as usize].get(key).ok_or_else(missing)?;
-        let file = &self.files[stored.file];
+        let file = &self.shards[stored.file];
         let entry = file.tensors.get(&stored.name).ok_or_else(missing)?;
         let order = match (layout, &*stored.shape) {
             (Layout::AsIs, _) => Order::Kept,
@@ -323,42 +326,5 @@ impl Builder {
             return Err(wrong(format!("is there twice: another tensor is {key}, too")));
         }
         Ok(())
-    }
-}
-
-/// Reads a file of one JSON object; `None` where there is no file.
-pub(crate) fn read_json(path: &Path) -> Result<Option<Value>, WeightsError> {
-    const MOST: u64 = 64 << 20;
-    let failed = |source| WeightsError::Read { path: path.to_owned(), source };
-    let invalid = |problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
-    let length = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => metadata.len(),
-        Ok(_) => return Err(invalid("not a file".to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    if length > MOST {
-        return Err(invalid(format!("{length} bytes are too many for a config")));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| invalid(format!("not JSON: {error}")))?;
-    if !value.is_object() {
-        return Err(invalid("not a JSON object".to_owned()));
-    }
-    if !is_printable(&value) {
-        return Err(invalid("JSON with a text in it that is no name: control characters, or too long".to_owned()));
-    }
-    Ok(Some(value))
-}
-
-/// Whether every text in it can be shown in a message: configs hold names, and whoever refuses one repeats it.
-fn is_printable(value: &Value) -> bool {
-    const LONGEST: usize = 1024;
-    let printable = |text: &str| text.len() <= LONGEST && !text.chars().any(char::is_control);
-    match value {
-        Value::String(text) => printable(text),
-        Value::Array(all) => all.iter().all(is_printable),
-        Value::Object(all) => all.iter().all(|(key, value)| printable(key) && is_printable(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }

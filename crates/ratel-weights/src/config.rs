@@ -187,13 +187,13 @@ impl VaeFacts {
 }
 
 /// A config.json being read.
-struct Reader<'a> {
-    path: &'a Path,
-    config: &'a Value,
+pub(crate) struct Reader<'a> {
+    pub path: &'a Path,
+    pub config: &'a Value,
 }
 
 impl Reader<'_> {
-    fn invalid(&self, problem: String) -> WeightsError {
+    pub(crate) fn invalid(&self, problem: String) -> WeightsError {
         WeightsError::Invalid { path: self.path.to_owned(), problem }
     }
 
@@ -264,7 +264,7 @@ impl Reader<'_> {
         if fits { Ok(value) } else { Err(self.invalid(format!("{key}: {value} must be at least 0 and below 1"))) }
     }
 
-    fn number(&self, key: &str, default: f32) -> Result<f32, WeightsError> {
+    pub(crate) fn number(&self, key: &str, default: f32) -> Result<f32, WeightsError> {
         let Some(value) = self.given(key) else { return Ok(default) };
         let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
         number.ok_or_else(|| self.invalid(format!("{key}: {value} must be a number")))

@@ -1,19 +1,18 @@
-//! One safetensors file, mapped. Nothing in it is believed before it is checked.
+//! One safetensors file, not copied. Nothing in it is believed before it is checked.
 
-use crate::WeightsError;
-use memmap2::Mmap;
+use crate::files::Bytes;
+use crate::{Files, WeightsError};
 use ratel_tensor::{Elem, Shape};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A mapped file and what it holds.
+/// A file and what it holds.
 #[derive(Debug)]
 pub(crate) struct TensorFile {
     pub path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
     pub tensors: BTreeMap<String, Entry>,
     pub metadata: BTreeMap<String, String>,
 }
@@ -35,23 +34,15 @@ pub(crate) struct Entry {
 }
 
 impl TensorFile {
-    /// Maps a file and reads its header: its length, then JSON, which must describe the rest of the file without gaps,
+    /// Opens a file and reads its header: its length, then JSON, which must describe the rest of the file without gaps,
     /// overlaps or lies about sizes.
-    pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let failed = |source| WeightsError::Read { path: path.to_owned(), source };
+    pub(crate) fn open(files: Files, path: &Path) -> Result<Self, WeightsError> {
         let invalid = |problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
-        // asked before it is opened, since opening a pipe waits for its other end
-        let found = std::fs::metadata(path).map_err(failed)?;
-        if !found.is_file() {
-            return Err(invalid("not a file".to_owned()));
+        let bytes = files.bytes(path)?;
+        if bytes.len() < 8 {
+            return Err(invalid(format!("not a safetensors file: it has {} bytes", bytes.len())));
         }
-        let file = File::open(path).map_err(failed)?;
-        let length = found.len();
-        if length < 8 {
-            return Err(invalid(format!("not a safetensors file: it has {length} bytes")));
-        }
-        let map = map_read_only(&file).map_err(failed)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
             invalid(format!("not a safetensors file, or a damaged one; download it again or convert it ({error})"))
         })?;
         let data = header + 8;
@@ -74,7 +65,7 @@ impl TensorFile {
             let shape = Shape::checked(&info.shape);
             let size = elem.zip(shape).and_then(|(elem, shape)| shape.count().checked_mul(elem.size()));
             let range = data.checked_add(start).zip(data.checked_add(end)).map(|(start, end)| start..end);
-            let range = range.filter(|range| range.start <= range.end && range.end <= map.len());
+            let range = range.filter(|range| range.start <= range.end && range.end <= bytes.len());
             let range = range.filter(|range| size.is_none_or(|size| size == range.len()));
             let range = range.ok_or_else(|| WeightsError::Tensor {
                 path: path.to_owned(),
@@ -84,12 +75,12 @@ impl TensorFile {
             tensors.insert(name, Entry { elem, dtype: info.dtype.to_string(), shape, range });
         }
         let metadata = metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(TensorFile { path: path.to_owned(), map, tensors, metadata })
+        Ok(TensorFile { path: path.to_owned(), bytes, tensors, metadata })
     }
 
     /// The bytes of a tensor.
     pub(crate) fn bytes(&self, entry: &Entry) -> &[u8] {
-        &self.map[entry.range.clone()]
+        &self.bytes[entry.range.clone()]
     }
 
     /// The value of a tensor that is one whole number, such as a count of training steps.
@@ -104,24 +95,6 @@ impl TensorFile {
 
     /// Lets the system take back the memory that a tensor's bytes were read into; they are read again if asked for.
     pub(crate) fn release(&self, entry: &Entry) {
-        release(&self.map, entry.range.clone());
+        self.bytes.release(entry.range.clone());
     }
 }
-
-#[allow(unsafe_code)]
-fn map_read_only(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the map is only read, as plain bytes that are valid in any state. If another program changes the file
-    // meanwhile, values change with it; if it is cut short, the system ends this program, as with any mapped file.
-    unsafe { Mmap::map(file) }
-}
-
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn release(map: &Mmap, range: Range<usize>) {
-    // SAFETY: the map is private, read-only and backed by a file, so a dropped page is read anew from the file.
-    // A refusal changes nothing but memory use.
-    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
-}
-
-#[cfg(not(unix))]
-fn release(_map: &Mmap, _range: Range<usize>) {}

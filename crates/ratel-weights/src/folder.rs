@@ -1,9 +1,9 @@
 //! Folders as diffusers writes them: a config and safetensors files for each component.
 
-use crate::checkpoint::{Builder, Checkpoint, Component, Prediction, read_json};
+use crate::checkpoint::{Builder, Checkpoint, Component, Prediction};
 use crate::config::{Family, TextFacts, UnetFacts, VaeFacts};
 use crate::file::TensorFile;
-use crate::{WeightsError, ldm};
+use crate::{Defaults, Files, WeightsError, json, ldm};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Component as PathPart, Path, PathBuf};
@@ -12,10 +12,10 @@ use std::path::{Component as PathPart, Path, PathBuf};
 const PREDICTIONS: [&str; 3] = ["epsilon", "v_prediction", "sample"];
 
 /// Opens a folder that holds a `model_index.json`.
-pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
+pub(crate) fn open(files: Files, path: &Path) -> Result<Checkpoint, WeightsError> {
     let invalid = |path: &Path, problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
     let index = path.join("model_index.json");
-    let Some(index) = read_json(&index)? else {
+    let Some(index) = json::read(files, &index)? else {
         return Err(invalid(path, "no model_index.json in it; name the folder of a whole diffusers model".to_owned()));
     };
     let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default();
@@ -24,25 +24,25 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     }
 
     let mut builder = Builder::default();
-    let mut files = Vec::new();
+    let mut opened = Vec::new();
     for component in Component::ALL {
         let folder = path.join(component.name());
-        for shard in shards(&folder)? {
-            let file = TensorFile::open(&shard)?;
+        for shard in shards(files, &folder)? {
+            let file = TensorFile::open(files, &shard)?;
             for (name, entry) in &file.tensors {
                 match key_of(component, name) {
-                    Some(key) => builder.add(component as usize, key, files.len(), name, entry, None, &shard)?,
+                    Some(key) => builder.add(component as usize, key, opened.len(), name, entry, None, &shard)?,
                     None if ldm::is_ignored(name) => {}
                     None => builder.unknown.push(format!("{}.{name}", component.name())),
                 }
             }
-            files.push(file);
+            opened.push(file);
         }
     }
 
     let config = |component: Component| {
         let file = path.join(component.name()).join("config.json");
-        let config = read_json(&file)?.ok_or_else(|| invalid(&file, "missing".to_owned()))?;
+        let config = json::read(files, &file)?.ok_or_else(|| invalid(&file, "missing".to_owned()))?;
         Ok((file, config))
     };
     let (file, unet) = config(Component::Unet)?;
@@ -53,7 +53,7 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let vae = VaeFacts::of_config(&file, &vae)?;
 
     let scheduler_file = path.join("scheduler").join("scheduler_config.json");
-    let scheduler = read_json(&scheduler_file)?;
+    let scheduler = json::read_with_infinities(files, &scheduler_file)?;
     let named = scheduler.as_ref().and_then(|config| config.get("prediction_type")).filter(|value| !value.is_null());
     let kind = named.map_or(Some("epsilon"), Value::as_str).filter(|kind| PREDICTIONS.contains(kind));
     let kind = kind.ok_or_else(|| {
@@ -62,24 +62,27 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     })?;
     let prediction = Prediction { kind: kind.to_owned(), guess: None };
     let family = if text.act == "quick_gelu" { Family::Sd1 } else { Family::Sd2 };
-    let tokenizer = Some(path.join("tokenizer")).filter(|folder| folder.is_dir());
-    Ok(Checkpoint::of_parts(
-        path,
+    let tokenizer = Some(path.join("tokenizer")).filter(|folder| files.is_folder(folder));
+    Ok(Checkpoint {
+        path: path.to_owned(),
         files,
-        builder,
+        shards: opened,
+        components: builder.components,
+        unknown: builder.unknown,
         family,
         unet,
         text,
         vae,
         prediction,
-        scheduler.map(|s| s.to_string()),
+        scheduler: scheduler.map(|config| (scheduler_file, config)),
         tokenizer,
-    ))
+        defaults: Defaults::of_folder(files, path)?,
+    })
 }
 
 /// The safetensors files of a component: those that an index names, or the one there is. Of a component that has both
 /// precisions, full precision is taken.
-fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+fn shards(files: Files, folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
     const VARIANTS: [&str; 2] = ["", ".fp16"];
     let invalid = |path: &Path, problem: String| WeightsError::Invalid { path: path.to_owned(), problem };
@@ -90,21 +93,21 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
                 [format!("{stem}.safetensors.index{variant}.json"), format!("{stem}{variant}.safetensors.index.json")]
             {
                 let file = folder.join(name);
-                let Some(index) = read_json(&file)? else { continue };
+                let Some(index) = json::read(files, &file)? else { continue };
                 let map = index.get("weight_map").and_then(Value::as_object);
                 let map = map.ok_or_else(|| invalid(&file, "it has no weight_map".to_owned()))?;
                 let names: Option<BTreeSet<&str>> = map.values().map(Value::as_str).collect();
                 let names = names.filter(|names| !names.is_empty());
                 let names = names.ok_or_else(|| invalid(&file, "its weight_map names no files".to_owned()))?;
-                return names.into_iter().map(|name| shard(folder, &file, name)).collect();
+                return names.into_iter().map(|name| shard(files, folder, &file, name)).collect();
             }
             let file = folder.join(format!("{stem}{variant}.safetensors"));
-            if file.is_file() {
+            if files.is_file(&file) {
                 return Ok(vec![file]);
             }
         }
     }
-    let pickled = STEMS.iter().chain(&["pytorch_model"]).any(|stem| folder.join(format!("{stem}.bin")).exists());
+    let pickled = STEMS.iter().chain(&["pytorch_model"]).any(|stem| files.is_file(&folder.join(format!("{stem}.bin"))));
     let problem = if pickled {
         "it holds pickle files only, which are not read since they can run any code; convert it with diffusers' \
          save_pretrained(..., safe_serialization=True)"
@@ -115,7 +118,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
 }
 
 /// A file that an index names; it must lie in the index's own folder.
-fn shard(folder: &Path, index: &Path, name: &str) -> Result<PathBuf, WeightsError> {
+fn shard(files: Files, folder: &Path, index: &Path, name: &str) -> Result<PathBuf, WeightsError> {
     let mut parts = Path::new(name).components();
     let plain = matches!((parts.next(), parts.next()), (Some(PathPart::Normal(_)), None));
     let invalid = |problem| WeightsError::Invalid { path: index.to_owned(), problem };
@@ -123,7 +126,7 @@ fn shard(folder: &Path, index: &Path, name: &str) -> Result<PathBuf, WeightsErro
         return Err(invalid(format!("it names {name:?}, which is not a file beside it")));
     }
     let file = folder.join(name);
-    if file.is_file() { Ok(file) } else { Err(invalid(format!("it names {name}, which is missing"))) }
+    if files.is_file(&file) { Ok(file) } else { Err(invalid(format!("it names {name}, which is missing"))) }
 }
 
 /// A weight's key; `None` for what is no weight.

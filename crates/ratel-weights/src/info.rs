@@ -1,6 +1,6 @@
 //! What a checkpoint is, in a form to print.
 
-use crate::{Checkpoint, Component, Family};
+use crate::{Checkpoint, Component, Defaults, Family};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,10 @@ pub struct Info {
     pub prediction: String,
     /// Why that was taken, if it does not say.
     pub prediction_guess: Option<String>,
+    /// Latents of a side of the pictures it was trained on.
+    pub sample_size: usize,
+    /// What it is drawn with unless something else is asked for.
+    pub defaults: Defaults,
     /// Its parts.
     pub components: Vec<ComponentInfo>,
     /// Tensors that no component has a place for.
@@ -55,6 +59,8 @@ pub fn describe(checkpoint: &Checkpoint) -> Info {
         family: checkpoint.family,
         prediction: checkpoint.prediction.kind.clone(),
         prediction_guess: checkpoint.prediction.guess.clone(),
+        sample_size: checkpoint.unet.sample_size,
+        defaults: checkpoint.defaults,
         components: Component::ALL.into_iter().map(component).collect(),
         unknown_keys: checkpoint.unknown.clone(),
     }

@@ -5,25 +5,19 @@
 
 mod checkpoint;
 mod config;
+mod defaults;
 mod error;
 mod file;
+mod files;
 mod folder;
 mod info;
+mod json;
 mod ldm;
 mod pack;
 
 pub use checkpoint::{Checkpoint, Component, Prediction, Sink};
 pub use config::{Family, TextFacts, UnetFacts, VaeFacts};
+pub use defaults::Defaults;
 pub use error::WeightsError;
+pub use files::Files;
 pub use info::{ComponentInfo, Info, describe};
-
-/// How a tensor is rearranged on its way to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// As it is.
-    AsIs,
-    /// PyTorch's `(out, in)`, or `(out, in, 1, 1)`, to `(in, out)`.
-    Linear,
-    /// PyTorch's `(out, in, rows, columns)` to `(rows, columns, in, out)`.
-    Conv,
-}

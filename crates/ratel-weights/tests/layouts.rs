@@ -4,8 +4,8 @@ mod common;
 
 use common::{layout, model, read};
 use half::{bf16, f16};
-use ratel_tensor::Elem;
-use ratel_weights::{Checkpoint, Component, Family, Layout, describe};
+use ratel_tensor::{Elem, Layout};
+use ratel_weights::{Checkpoint, Component, Family, Files, describe};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn open(path: &Path) -> Checkpoint {
-    let checkpoint = Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"));
+    let checkpoint = Checkpoint::open(Files::Disk, path).unwrap_or_else(|error| panic!("{error}"));
     assert!(checkpoint.unknown.is_empty(), "{}: unknown {:?}", path.display(), checkpoint.unknown);
     checkpoint
 }
@@ -55,6 +55,52 @@ fn a_single_file_is_the_folder() {
         assert_eq!(file.prediction.guess.is_some(), family == Family::Sd2, "{name}");
         assert_eq!(file.text.act, folder.text.act, "{name}");
     }
+}
+
+/// A file of the fixtures, as a row of a table inside this program.
+macro_rules! embedded {
+    ($path:literal) => {
+        ($path, include_bytes!(concat!("../../../tests/fixtures/models/", $path)))
+    };
+}
+
+/// The `tiny` folder and file, inside this program.
+const TINY: &[(&str, &[u8])] = &[
+    embedded!("tiny/model_index.json"),
+    embedded!("tiny/scheduler/scheduler_config.json"),
+    embedded!("tiny/tokenizer/vocab.json"),
+    embedded!("tiny/tokenizer/merges.txt"),
+    embedded!("tiny/text_encoder/config.json"),
+    embedded!("tiny/text_encoder/model.safetensors"),
+    embedded!("tiny/unet/config.json"),
+    embedded!("tiny/unet/diffusion_pytorch_model.safetensors"),
+    embedded!("tiny/vae/config.json"),
+    embedded!("tiny/vae/diffusion_pytorch_model.safetensors"),
+    embedded!("tiny.safetensors"),
+];
+
+#[test]
+fn inside_the_program_is_as_on_the_disk() {
+    for name in ["tiny", "tiny.safetensors"] {
+        let inside = Checkpoint::open(Files::Embedded(TINY), Path::new(name)).unwrap_or_else(|error| panic!("{error}"));
+        let disk = open(&model(name));
+        assert_equal(&inside, &disk);
+        assert_eq!(inside.name(), "tiny");
+        assert_eq!((inside.family, &inside.unet, &inside.text), (disk.family, &disk.unet, &disk.text), "{name}");
+        assert_eq!((&inside.vae, &inside.prediction), (&disk.vae, &disk.prediction), "{name}");
+        let said = |checkpoint: &Checkpoint| checkpoint.scheduler.as_ref().map(|(_, config)| config.clone());
+        assert_eq!(said(&inside), said(&disk), "{name}");
+        assert_eq!(inside.tokenizer.is_some(), disk.tokenizer.is_some(), "{name}");
+    }
+    let missing = |name: &str, part: &str| {
+        let rest: Vec<_> = TINY.iter().copied().filter(|(path, _)| *path != name).collect();
+        let error = Checkpoint::open(Files::Embedded(rest.leak()), Path::new("tiny")).expect_err("it lacks a file");
+        assert!(error.to_string().contains(part), "{error} should name {part}");
+    };
+    missing("tiny/unet/config.json", "tiny/unet/config.json");
+    missing("tiny/text_encoder/model.safetensors", "tiny/text_encoder: no .safetensors file");
+    missing("tiny/model_index.json", "no model_index.json");
+    assert!(Checkpoint::open(Files::Embedded(TINY), Path::new("tin")).is_err());
 }
 
 /// A single file of SD 2's kind with a text encoder of so many layers, more input channels, and more tensors.

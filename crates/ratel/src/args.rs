@@ -51,15 +51,15 @@ pub(crate) struct DrawArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub size: SizeArgs,
-    /// Denoising steps
-    #[arg(long, default_value_t = 20)]
-    pub steps: usize,
-    /// Guidance: how strongly the prompt is followed; 1 turns it off
-    #[arg(long, visible_alias = "guidance-scale", default_value_t = 7.5)]
-    pub cfg_scale: f32,
-    /// Rescale the guided prediction towards the unguided one's contrast, 0 to 1
-    #[arg(long, default_value_t = 0.0)]
-    pub guidance_rescale: f32,
+    /// Denoising steps; when not given, what the model's ratel.json says, else 20
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Guidance: how strongly the prompt is followed; 1 turns it off; when not given, the model's own, else 7.5
+    #[arg(long, visible_alias = "guidance-scale")]
+    pub cfg_scale: Option<f32>,
+    /// Rescale the guided prediction towards the unguided one's contrast, 0 to 1; when not given, the model's own, else 0
+    #[arg(long)]
+    pub guidance_rescale: Option<f32>,
     /// ddim, ddpm, pndm, lms, euler, euler_a, heun, dpm++2m, dpm++2m_sde, dpm++sde, unipc, lcm, or another program's
     /// name of one; the checkpoint's own when not given
     #[arg(long, visible_alias = "sampling-method")]
@@ -197,9 +197,9 @@ pub(crate) struct PlanArgs {
     /// Pictures
     #[arg(short, long, default_value_t = 1)]
     pub batch: usize,
-    /// Guidance; 1 turns it off and halves the batch
-    #[arg(long, default_value_t = 7.5)]
-    pub cfg_scale: f32,
+    /// Guidance; 1 turns it off and halves the batch; when not given, the model's own, else 7.5
+    #[arg(long)]
+    pub cfg_scale: Option<f32>,
     #[command(flatten)]
     pub run: RunArgs,
     /// Only this component

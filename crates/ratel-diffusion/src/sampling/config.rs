@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::names::{parse_prediction, parse_spacing};
 use super::{Prediction, Sampler, SamplerError, Schedule};
-use crate::schedule::{BetaCurve, Betas, SigmaCurve, Spacing, sd_config};
+use crate::schedule::{BetaCurve, Betas, SigmaCurve, Spacing};
 
 /// The keys of scheduler_config.json that Ratel reads, under diffusers' names; `None` where the file has none.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -56,12 +56,7 @@ pub struct SchedulerFile {
 }
 
 impl SchedulerFile {
-    /// Reads the text of a scheduler_config.json. Keys that Ratel does not know are ignored.
-    pub fn from_json(text: &str) -> Result<SchedulerFile, SamplerError> {
-        SchedulerFile::from_value(serde_json::from_str(&without_infinities(text))?)
-    }
-
-    /// The same from JSON already parsed.
+    /// Reads a scheduler_config.json. Keys that Ratel does not know are ignored.
     pub fn from_value(mut value: Value) -> Result<SchedulerFile, SamplerError> {
         // diffusers lists here the keys that were never set; another class puts in its own default for them.
         let unset = value.get("_use_default_values").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -71,9 +66,21 @@ impl SchedulerFile {
         Ok(serde_json::from_value(value)?)
     }
 
-    /// What Stable Diffusion 1, 2 and XL ship, for checkpoints in a single file: [`sd_config`].
+    /// What Stable Diffusion 1 ships, the prediction type left open: 2 and XL use the same noise schedule. For checkpoints
+    /// in a single file, which say nothing of it.
     pub fn stable_diffusion() -> SchedulerFile {
-        SchedulerFile::from_value(sd_config()).unwrap_or_default()
+        SchedulerFile {
+            class_name: Some("PNDMScheduler".to_owned()),
+            num_train_timesteps: Some(1000),
+            beta_start: Some(0.00085),
+            beta_end: Some(0.012),
+            beta_schedule: Some("scaled_linear".to_owned()),
+            steps_offset: Some(1),
+            set_alpha_to_one: Some(false),
+            skip_prk_steps: Some(true),
+            clip_sample: Some(false),
+            ..SchedulerFile::default()
+        }
     }
 }
 
@@ -513,31 +520,4 @@ fn solver_type(file: &SchedulerFile, sampler: Sampler) -> Result<SolverType, Sam
 
 fn unsupported(key: &'static str, value: &str, instead: &str) -> SamplerError {
     SamplerError::Unsupported { key, value: value.chars().take(64).collect(), instead: instead.into() }
-}
-
-/// Python writes `-Infinity` and `NaN`, which JSON does not have; outside strings they become null, hence unset.
-/// diffusers' own default for `lambda_min_clipped` is one of them.
-fn without_infinities(text: &str) -> String {
-    let mut strict = String::with_capacity(text.len());
-    let mut in_string = false;
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let word = ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| !in_string && rest.starts_with(word));
-        let taken = match (word, next) {
-            (Some(word), _) => {
-                strict.push_str("null");
-                word.len()
-            }
-            (None, '\\') if in_string => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            (None, other) => {
-                in_string ^= other == '"';
-                other.len_utf8()
-            }
-        };
-        if word.is_none() {
-            strict.push_str(&rest[..taken]);
-        }
-        rest = &rest[taken..];
-    }
-    strict
 }

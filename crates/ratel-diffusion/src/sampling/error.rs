@@ -29,10 +29,10 @@ pub enum SamplerError {
         valid: String,
     },
     /// scheduler_config.json cannot be read.
-    #[error("scheduler_config.json: {0}")]
+    #[error("{0}")]
     Json(#[from] serde_json::Error),
     /// scheduler_config.json asks for something that Ratel does not do.
-    #[error("scheduler_config.json: `{key}` = {value} is not supported; {instead}")]
+    #[error("`{key}` = {value} is not supported; {instead}")]
     Unsupported {
         /// The key.
         key: &'static str,

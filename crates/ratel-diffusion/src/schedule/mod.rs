@@ -50,22 +50,6 @@ pub enum ScheduleError {
     },
 }
 
-/// The scheduler_config.json that Stable Diffusion 1 ships, prediction type left open: 2 and XL use the same noise
-/// schedule. A checkpoint in a single file says nothing of it.
-pub fn sd_config() -> serde_json::Value {
-    serde_json::json!({
-        "_class_name": "PNDMScheduler",
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "steps_offset": 1,
-        "set_alpha_to_one": false,
-        "skip_prk_steps": true,
-        "clip_sample": false,
-    })
-}
-
 /// A bound on the tables' size; no known model comes near it.
 pub const MOST_TRAIN_STEPS: usize = 100_000;
 

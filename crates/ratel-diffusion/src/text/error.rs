@@ -1,28 +1,14 @@
 //! What can go wrong with a tokenizer's files.
 
+use ratel_weights::WeightsError;
 use std::path::PathBuf;
 
 /// Why a tokenizer could not be loaded or used. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
-    /// A file could not be opened or read.
-    #[error("cannot read tokenizer file {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is larger than any CLIP vocabulary could be.
-    #[error("tokenizer file {path} has {bytes} bytes, more than the {limit} that are read; is it the right file?")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size in bytes.
-        bytes: u64,
-        /// The limit in bytes.
-        limit: u64,
-    },
+    /// A file that is no text, or can't be read.
+    #[error(transparent)]
+    File(#[from] WeightsError),
     /// The folder holds no vocabulary.
     #[error("{folder} has no tokenizer: it needs tokenizer.json, or vocab.json and merges.txt ({missing} is missing)")]
     Missing {

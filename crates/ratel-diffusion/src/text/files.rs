@@ -4,10 +4,9 @@
 //! normalizer and its splitting itself, whatever the file says, and so does Ratel.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ratel_weights::Files;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -17,9 +16,6 @@ use super::TextError;
 use super::error::quoted;
 use super::vocabulary::{BOS, DEFAULT_MAX_LENGTH, EOS, Vocabulary};
 
-/// No file of a tokenizer is read beyond this. CLIP's vocab.json has 1 MB, its tokenizer.json 3.6 MB.
-const MAX_FILE_BYTES: u64 = 64 << 20;
-
 /// transformers writes 1e30 for "no limit"; from here on a length is taken to mean that.
 const UNLIMITED: f64 = 65_536.0;
 
@@ -28,20 +24,20 @@ const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Reads a tokenizer folder (`tokenizer/` or `tokenizer_2/` of a checkpoint).
-pub(super) fn vocabulary(folder: &Path) -> Result<Vocabulary, TextError> {
-    let (ids, merges, listed) = match json::<TokenizerFile>(&folder.join("tokenizer.json"))? {
+pub(super) fn vocabulary(files: Files, folder: &Path) -> Result<Vocabulary, TextError> {
+    let (ids, merges, listed) = match json::<TokenizerFile>(files, &folder.join("tokenizer.json"))? {
         Some(file) => from_tokenizer_json(&folder.join("tokenizer.json"), file)?,
-        None => from_vocab_and_merges(folder)?,
+        None => from_vocab_and_merges(files, folder)?,
     };
     let config_path = folder.join("tokenizer_config.json");
-    let mut config = json::<Map<String, Value>>(&config_path)?.unwrap_or_default();
+    let mut config = json::<Map<String, Value>>(files, &config_path)?.unwrap_or_default();
     let max_length = max_length(&config).map_err(|reason| malformed(&config_path, reason))?;
 
     // Newer folders list all their added tokens in tokenizer_config.json, and then nothing else is asked.
     let added: BTreeMap<u32, AddedEntry> = match config.remove("added_tokens_decoder") {
         Some(tokens) => serde_json::from_value(tokens)
             .map_err(|error| malformed(&config_path, format!("added_tokens_decoder: {error}")))?,
-        None => legacy_added_tokens(folder, &mut config, listed)?,
+        None => legacy_added_tokens(files, folder, &mut config, listed)?,
     };
     let special = SpecialTokens::read(&config, &added).map_err(|reason| malformed(&config_path, reason))?;
 
@@ -110,11 +106,11 @@ fn from_tokenizer_json(path: &Path, file: TokenizerFile) -> Result<Parts, TextEr
     Ok((file.model.vocab, merges, file.added_tokens))
 }
 
-fn from_vocab_and_merges(folder: &Path) -> Result<Parts, TextError> {
+fn from_vocab_and_merges(files: Files, folder: &Path) -> Result<Parts, TextError> {
     let missing = |missing| TextError::Missing { folder: folder.to_owned(), missing };
-    let ids = json(&folder.join("vocab.json"))?.ok_or_else(|| missing("vocab.json"))?;
+    let ids = json(files, &folder.join("vocab.json"))?.ok_or_else(|| missing("vocab.json"))?;
     let path = folder.join("merges.txt");
-    let text = text(&path)?.ok_or_else(|| missing("merges.txt"))?;
+    let text = files.text(&path)?.ok_or_else(|| missing("merges.txt"))?;
     let merges = text
         .lines()
         .zip(1..)
@@ -174,19 +170,20 @@ impl AddedEntry {
 /// The added tokens of folders without `added_tokens_decoder`, by id: from special_tokens_map.json (whose entries
 /// replace `config`'s), added_tokens.json and tokenizer.json, the later winning.
 fn legacy_added_tokens(
+    files: Files,
     folder: &Path,
     config: &mut Map<String, Value>,
     listed: Vec<ListedToken>,
 ) -> Result<BTreeMap<u32, AddedEntry>, TextError> {
     let map_path = folder.join("special_tokens_map.json");
-    for (key, mut value) in json::<Map<String, Value>>(&map_path)?.unwrap_or_default() {
+    for (key, mut value) in json::<Map<String, Value>>(files, &map_path)?.unwrap_or_default() {
         if let Value::Object(entry) = &mut value {
             entry.insert("special".to_owned(), Value::Bool(true));
         }
         config.insert(key, value);
     }
     let special: Vec<&str> = SPECIAL_TOKENS.iter().filter_map(|&key| content_of(config.get(key)?)).collect();
-    let by_name = json::<BTreeMap<String, u32>>(&folder.join("added_tokens.json"))?.unwrap_or_default();
+    let by_name = json::<BTreeMap<String, u32>>(files, &folder.join("added_tokens.json"))?.unwrap_or_default();
     let named = by_name.into_iter().map(|(content, id)| {
         let is_special = special.contains(&content.as_str());
         (id, AddedEntry { special: is_special, ..AddedEntry::special(content) })
@@ -280,34 +277,9 @@ fn max_length(config: &Map<String, Value>) -> Result<usize, String> {
 }
 
 /// A JSON file, or None where it does not exist.
-fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, TextError> {
-    let Some(text) = text(path)? else { return Ok(None) };
+fn json<T: DeserializeOwned>(files: Files, path: &Path) -> Result<Option<T>, TextError> {
+    let Some(text) = files.text(path)? else { return Ok(None) };
     serde_json::from_str(&text).map(Some).map_err(|error| malformed(path, error.to_string()))
-}
-
-/// A text file, or None where it does not exist. Reads at most [`MAX_FILE_BYTES`], and only regular files (a pipe would
-/// block).
-fn text(path: &Path) -> Result<Option<String>, TextError> {
-    let read_error = |source| TextError::Read { path: path.to_owned(), source };
-    let metadata = match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(read_error)?,
-    };
-    if !metadata.is_file() {
-        return Err(malformed(path, "not a regular file".to_owned()));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(read_error)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read_error)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let bytes = metadata.len().max(bytes.len() as u64);
-        return Err(TextError::TooLarge { path: path.to_owned(), bytes, limit: MAX_FILE_BYTES });
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        malformed(path, format!("not UTF-8 at byte {at}"))
-    })?;
-    Ok(Some(text))
 }
 
 fn malformed(path: &Path, reason: String) -> TextError {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use ratel_weights::Files;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::{Lowercase, NFC};
@@ -57,8 +58,8 @@ impl ClipTokenizer {
     ///
     /// # Errors
     /// Missing, unreadable, oversized or malformed files; merges that don't fit the vocabulary.
-    pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
-        Self::build(files::vocabulary(folder)?, &folder.display().to_string())
+    pub fn from_folder(files: Files, folder: &Path) -> Result<Self, TextError> {
+        Self::build(files::vocabulary(files, folder)?, &folder.display().to_string())
     }
 
     /// The tokenizer of OpenAI's CLIP from the vocabulary inside the program: 49408 tokens, 77 ids per prompt.

@@ -1,7 +1,7 @@
 //! What the tests of files share.
 
-use ratel_tensor::{Elem, Shape};
-use ratel_weights::{Checkpoint, Component, Layout, WeightsError};
+use ratel_tensor::{Elem, Layout, Shape};
+use ratel_weights::{Checkpoint, Component, WeightsError};
 use std::path::{Path, PathBuf};
 
 /// A path below `tests/fixtures/models`.

@@ -88,7 +88,7 @@ fn write_all(
 fn parameters(args: &GenerateArgs, model: &Model, request: &Request, sampler: &SamplerConfig, i: usize) -> String {
     let draw = &args.draw;
     let mut settings = vec![
-        ("Steps", draw.steps.to_string()),
+        ("Steps", draw.steps.unwrap_or(model.defaults.steps).to_string()),
         ("Sampler", sampler.sampler.name().to_owned()),
         ("Schedule type", format!("{:?}", sampler.curve).to_lowercase()),
         ("CFG scale", request.cfg_scale.to_string()),

@@ -1,14 +1,14 @@
 use super::setup;
 use crate::Failure;
 use crate::args::InfoArgs;
-use ratel_diffusion::DiffusionError;
-use ratel_weights::{Checkpoint, describe};
+use ratel_weights::{Defaults, describe};
 use serde_json::json;
 
 /// Says what a checkpoint is, and whether a model can be built of it.
 pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
-    let info = describe(&Checkpoint::open(&args.path).map_err(DiffusionError::from)?);
-    let problem = setup::open(&args.path).err();
+    let checkpoint = setup::open(&args.path)?;
+    let info = describe(&checkpoint);
+    let problem = setup::checked(checkpoint).err();
     if args.json {
         let mut all = json!(info);
         all["problem"] = json!(problem.as_ref().map(ToString::to_string));
@@ -21,6 +21,8 @@ pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
     if let Some(guess) = &info.prediction_guess {
         println!("            {guess}");
     }
+    let Defaults { steps, guidance_scale, .. } = info.defaults;
+    println!("drawn with  {steps} steps, guidance {guidance_scale}, latents of {0}x{0}", info.sample_size);
     println!("{:14} {:>8} {:>14} {:>10}  element types", "component", "tensors", "parameters", "MiB");
     for part in &info.components {
         let types: Vec<_> = part.elements.iter().map(|(elem, count)| format!("{count} {elem}")).collect();

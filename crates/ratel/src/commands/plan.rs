@@ -21,7 +21,7 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
     let [h, w] = latent_size(&model, width, height)?;
     let options = PlanOptions { rules: setup::rules(&args.run)?, observe: vec![] };
     let target = planned_target(&args, &model)?;
-    let copies = if args.cfg_scale > 1.0 { 2 } else { 1 };
+    let copies = if args.cfg_scale.unwrap_or(model.defaults.guidance_scale) > 1.0 { 2 } else { 1 };
     let mut peak = 0;
     for component in [ComponentArg::TextEncoder, ComponentArg::Unet, ComponentArg::Vae] {
         if args.component.is_some_and(|only| only != component) {

@@ -2,15 +2,17 @@
 
 use crate::Failure;
 use crate::args::{DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs};
+use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Precision, Request, latent_size};
 use ratel_diffusion::random::RandomSource;
 use ratel_diffusion::sampling::{
-    Sampler, SamplerChoice, SamplerConfig, SamplerError, Schedule, parse_prediction, parse_spacing, plan,
+    Sampler, SamplerChoice, SamplerConfig, SamplerError, Schedule, parse_prediction, parse_spacing,
 };
 use ratel_engine::{DeviceChoice, Engine, EngineOptions};
 use ratel_graph::Rule;
 use ratel_kernels::Shaders;
+use ratel_weights::{Checkpoint, Files};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +48,7 @@ pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Fai
 /// The checkpoint, or the random model when none is named.
 pub(crate) fn model(args: &ModelArgs) -> Result<Model, Failure> {
     match &args.model {
-        Some(path) => open(path),
+        Some(path) => checked(open(path)?),
         None => {
             eprintln!("note: no --model given: a small model of random weights draws patterns, not what was asked");
             Ok(Model::toy(0)?)
@@ -54,13 +56,18 @@ pub(crate) fn model(args: &ModelArgs) -> Result<Model, Failure> {
     }
 }
 
-/// Opens a checkpoint and builds every component's graph, so that what does not fit is found before anything is computed.
-pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
-    let model = Model::open(path)?;
-    let graphs = [model.text_graph(1, 1), model.unet_graph(1, 8, 8), model.vae_graph(1, 8, 8)];
-    match graphs.into_iter().find_map(Result::err) {
-        Some(source) => Err(Failure::Misfit { path: path.to_owned(), source }),
-        None => Ok(model),
+/// Opens a checkpoint.
+pub(crate) fn open(path: &Path) -> Result<Checkpoint, Failure> {
+    Ok(Checkpoint::open(Files::Disk, path).map_err(DiffusionError::from)?)
+}
+
+/// The model of a checkpoint, which must fit in all its parts before anything is computed.
+pub(crate) fn checked(checkpoint: Checkpoint) -> Result<Model, Failure> {
+    let path = checkpoint.path().to_owned();
+    let model = Model::of_checkpoint(checkpoint)?;
+    match model.check() {
+        Ok(()) => Ok(model),
+        Err(source) => Err(Failure::Misfit { path, source }),
     }
 }
 
@@ -106,7 +113,8 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     let prompt = args.positional.as_ref().or(args.prompt.as_ref());
     let prompt = prompt.ok_or_else(|| usage("no prompt; write one in quotes after the command, \"\" for none"))?;
     pictures(args.batch)?;
-    if !args.cfg_scale.is_finite() || !(0.0..=1.0).contains(&args.guidance_rescale) {
+    let rescales = args.guidance_rescale.is_none_or(|rescale| (0.0..=1.0).contains(&rescale));
+    if args.cfg_scale.is_some_and(|scale| !scale.is_finite()) || !rescales {
         return Err(usage("--cfg-scale takes a number, and --guidance-rescale one from 0 to 1"));
     }
     if args.clip_skip == 0 {
@@ -130,8 +138,11 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
         eprintln!("note: {note}");
     }
     let (width, height) = size(&args.size, &model)?;
-    let sampler = SamplerConfig::resolve(&model.scheduler, &choice).map_err(refused)?;
-    let run = plan(&sampler, args.steps, 0).map_err(refused)?;
+    let (sampler, run) =
+        model.sampler(&choice, args.steps.unwrap_or(model.defaults.steps)).map_err(|error| match error {
+            DiffusionError::Sampler(error) => refused(error),
+            other => other.into(),
+        })?;
     let engine = engine(&args.run.device, args.run.shaders.as_deref())?;
     let request = Request {
         prompt: prompt.clone(),
@@ -139,8 +150,8 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
         width,
         height,
         run,
-        cfg_scale: args.cfg_scale,
-        guidance_rescale: args.guidance_rescale,
+        cfg_scale: args.cfg_scale.unwrap_or(model.defaults.guidance_scale),
+        guidance_rescale: args.guidance_rescale.unwrap_or(model.defaults.guidance_rescale),
         seed: args.seed.unwrap_or_else(random_seed),
         noise: match args.rng {
             Rng::Torch => RandomSource::Torch,
