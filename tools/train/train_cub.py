@@ -1,0 +1,351 @@
+"""Trains cub's text encoder and UNet together on cached latents.
+
+    python train_cub.py --data DIR [DIR ...] --vae RUN --tokenizer DIR -o RUN [--minutes 90] [--resume]
+
+The first folder of data holds most pictures and all validation pictures; further ones (of other sizes) share `--others`
+of the batches. The rate is constant after a warm-up and falls to zero in the last `--decay-minutes`; before it falls,
+the state is kept as constant.pt, from which `--resume constant.pt --minutes MORE` goes on as if it had never fallen.
+
+The run's folder holds run.json, log.jsonl, checkpoint.pt, sheets of samples, and the averaged (EMA) weights as
+diffusers saves them: tokenizer/, text_encoder/, unet/.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+import latents
+import sample
+from cub_model import PlainAttention, autocast, build_text_encoder, build_unet, load_vae, signal_shares
+
+MAX_SKIPPED = 20
+
+
+@dataclass
+class State:
+    """Everything that a checkpoint holds, and what it is trained with."""
+
+    text_encoder: nn.Module
+    unet: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: list[Tensor]
+    generator: torch.Generator
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    drawn: dict[str, int] = field(default_factory=dict)
+
+    def parameters(self) -> list[Tensor]:
+        """Of both networks, in a fixed order."""
+        return [*self.text_encoder.parameters(), *self.unet.parameters()]
+
+
+def new_state(vocabulary: int, args, device: torch.device) -> State:
+    """Fresh networks. Matrices and kernels have weight decay; biases, norms and embeddings don't."""
+    torch.manual_seed(args.seed)
+    text_encoder = build_text_encoder(vocabulary).to(device).train()
+    unet = build_unet().to(device, memory_format=torch.channels_last).train()
+    unet.set_attn_processor(PlainAttention())
+    named = [*text_encoder.named_parameters(), *unet.named_parameters()]
+    decayed = [tensor for name, tensor in named if tensor.ndim > 1 and "embedding" not in name]
+    others = [tensor for name, tensor in named if tensor.ndim <= 1 or "embedding" in name]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, args.beta2), fused=True)
+    generator = torch.Generator().manual_seed(args.seed)
+    average = [tensor.detach().clone() for _, tensor in named]
+    return State(text_encoder, unet, optimizer, average, generator)
+
+
+def save(state: State, path: Path) -> None:
+    """Writes a checkpoint beside its place, then moves it there."""
+    counters = {key: getattr(state, key) for key in ("step", "samples", "seconds", "drawn")}
+    content = {
+        "text_encoder": state.text_encoder.state_dict(),
+        "unet": state.unet.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "average": state.average,
+        "generator": state.generator.get_state(),
+        **counters,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def restore(state: State, path: Path) -> None:
+    """Reads what `save` wrote."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state.text_encoder.load_state_dict(content["text_encoder"])
+    state.unet.load_state_dict(content["unet"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    for kept, read in zip(state.average, content["average"], strict=True):
+        kept.copy_(read)
+    state.generator.set_state(content["generator"])
+    for key in ("step", "samples", "seconds", "drawn"):
+        setattr(state, key, content[key])
+
+
+@contextlib.contextmanager
+def averaged(state: State):
+    """Lends the networks their averaged weights."""
+    parameters = state.parameters()
+    own = [tensor.detach().clone() for tensor in parameters]
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, state.average)
+    state.text_encoder.eval(), state.unet.eval()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, own)
+        state.text_encoder.train(), state.unet.train()
+
+
+def save_average(state: State, run: Path) -> None:
+    """Writes the averaged networks as diffusers folders, each beside its place, then moved there."""
+    with averaged(state):
+        for name in ("text_encoder", "unet"):
+            partial, folder = run / f"{name}.partial", run / name
+            shutil.rmtree(partial, ignore_errors=True)
+            getattr(state, name).save_pretrained(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+
+
+class Batches:
+    """Draws batches: rows in a new order each epoch, one of each picture's captions, timesteps spread evenly."""
+
+    def __init__(self, folders: list[latents.Pictures], args, empty: numpy.ndarray):
+        """empty: the token ids of the empty prompt."""
+        self.folders, self.args, self.empty = folders, args, torch.from_numpy(empty.astype(numpy.int64))
+        self.kept = len(folders[0].latents) - args.validation
+        self.orders: dict[str, tuple[int, numpy.ndarray]] = {}
+        if self.kept < args.batch:
+            raise ValueError(f"{folders[0].name}: {self.kept} pictures beside those for validation are less than a batch")
+
+    def size(self, folder: latents.Pictures) -> int:
+        """Pictures of a batch: fewer where they are larger than the first folder's."""
+        first = self.folders[0].latents.shape
+        area = folder.latents.shape[2] * folder.latents.shape[3]
+        return max(8, self.args.batch * first[2] * first[3] // area // 8 * 8)
+
+    def draw(self, state: State) -> tuple[bool, Tensor, Tensor, Tensor, Tensor]:
+        """(whether it is of the first folder, latents, token ids, timesteps, noise)."""
+        generator = state.generator
+        index = 0
+        if len(self.folders) > 1 and torch.rand((), generator=generator) < self.args.others:
+            index = 1 + int(torch.randint(len(self.folders) - 1, (), generator=generator))
+        folder = self.folders[index]
+        count = self.size(folder) if index else self.args.batch
+        rows = self._rows(state, folder, self.kept if index == 0 else len(folder.latents), count)
+        columns = torch.randint(folder.tokens.shape[1], (count,), generator=generator).numpy()
+        clean, tokens = folder.batch(rows, columns)
+        tokens[torch.rand(count, generator=generator) < self.args.drop] = self.empty
+        # One timestep in each of `count` equal ranges: the loss of a batch depends less on luck.
+        spread = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+        noise = torch.randn(clean.shape, generator=generator)
+        return index == 0, clean, tokens, (spread * 1000).long().clamp(max=999), noise
+
+    def validation(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents, token ids, timesteps and noise, the same at each call."""
+        generator = torch.Generator().manual_seed(1)
+        count = self.args.validation
+        rows = numpy.arange(self.kept, self.kept + count)
+        clean, tokens = self.folders[0].batch(rows, numpy.zeros(count, numpy.int64))
+        spread = torch.arange(count) * 1000 // count
+        return clean, tokens, spread, torch.randn(clean.shape, generator=generator)
+
+    def _rows(self, state: State, folder: latents.Pictures, available: int, count: int) -> numpy.ndarray:
+        start = state.drawn.get(folder.name, 0)
+        state.drawn[folder.name] = start + count
+        rows = [self._order(folder.name, at // available, available)[at % available] for at in range(start, start + count)]
+        return numpy.sort(numpy.array(rows))
+
+    def _order(self, name: str, epoch: int, available: int) -> numpy.ndarray:
+        if self.orders.get(name, (None,))[0] != epoch:
+            seed = (self.args.seed, epoch, *name.encode())
+            self.orders[name] = epoch, numpy.random.default_rng(seed).permutation(available)
+        return self.orders[name][1]
+
+
+def noised(clean: Tensor, noise: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """x_t and its v = sqrt(abar) noise - sqrt(1 - abar) clean, for `shares` abar of each picture."""
+    signal, rest = (part.sqrt().view(-1, 1, 1, 1) for part in (shares, 1 - shares))
+    return signal * clean + rest * noise, signal * noise - rest * clean
+
+
+def loss_weights(shares: Tensor, kind: str, gamma: float = 5.0) -> Tensor:
+    """Weights of v's squared error. In terms of the predicted picture's error, v's is worth SNR + 1; `min-snr` makes that
+    min(SNR, gamma) (Hang et al. 2023), `floor` min(SNR + 1, gamma), which forgets the noisiest steps less."""
+    ratio = shares / (1 - shares)
+    if kind == "min-snr":
+        return ratio.clamp(max=gamma) / (ratio + 1)
+    if kind == "floor":
+        return (ratio + 1).clamp(max=gamma) / (ratio + 1)
+    return torch.ones_like(ratio)
+
+
+def learning_rate(args, step: int, seconds: float) -> float:
+    """The rate after `step` steps and `seconds` of training."""
+    rate = args.lr * min(1.0, (step + 1) / args.warmup)
+    left = 60 * args.minutes - seconds
+    if args.schedule == "cosine":
+        return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / (60 * args.minutes))))
+    if args.schedule == "wsd" and args.decay_minutes > 0:
+        return rate * min(1.0, max(0.0, left / (60 * args.decay_minutes)))
+    return rate
+
+
+@torch.inference_mode()
+def validate(state: State, batches: Batches, shares: Tensor) -> list[float]:
+    """The averaged networks' mean squared error of v in four equal ranges of timesteps, from little noise to much."""
+    device = shares.device
+    clean, tokens, steps, noise = (part.to(device) for part in batches.validation())
+    x, v = noised(clean, noise, shares[steps])
+    errors = []
+    with averaged(state), autocast(device):
+        for rows in torch.arange(len(x)).split(64):
+            context = state.text_encoder(tokens[rows])[0]
+            out = state.unet(x[rows], steps[rows], context, return_dict=False)[0]
+            errors.append((out.float() - v[rows]).square().mean((1, 2, 3)))
+    return [round(float(part.mean()), 5) for part in torch.cat(errors).chunk(4)]
+
+
+def train(state: State, batches: Batches, networks: dict, args, device: torch.device) -> None:
+    """Steps until the time is up. networks: what sheets need beside the state: tokenizer and vae."""
+    shares = signal_shares().float().to(device)
+    unet = torch.compile(state.unet) if args.compile else state.unet
+    parameters = state.parameters()
+    log = (args.output / "log.jsonl").open("a", encoding="utf-8")
+    total, skipped, decaying = 0.0, 0, False
+    clock = saved = reported = time.perf_counter()
+    reported_step, reported_samples = state.step, state.samples
+
+    def write(**entry):
+        print(json.dumps(entry), file=log, flush=True)
+        print(json.dumps(entry), flush=True)
+
+    def keep():
+        save(state, args.output / "checkpoint.pt")
+        save_average(state, args.output)
+        ranges = validate(state, batches, shares)
+        write(step=state.step, validation=round(sum(ranges) / 4, 5), ranges=ranges)
+        if networks["vae"] is not None:
+            with averaged(state):
+                parts = networks["tokenizer"], state.text_encoder, state.unet, networks["vae"]
+                rows = sample.draw(parts, sample.PROMPTS, (0, 1))
+            sample.sheet(sample.PROMPTS, rows, 3).save(args.output / f"sheet-{state.step:06d}.png")
+
+    while state.seconds < 60 * args.minutes:
+        usual, *batch = batches.draw(state)
+        clean, tokens, steps, noise = (part.to(device) for part in batch)
+        share = shares[steps]
+        x, v = noised(clean, noise, share)
+        rate = learning_rate(args, state.step, state.seconds)
+        if args.schedule == "wsd" and not decaying and rate < args.lr and state.step > args.warmup:
+            decaying = True
+            save(state, args.output / "constant.pt")
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(device):
+            context = state.text_encoder(tokens)[0]
+            # Other sizes run without compiling: each would cost a minute or two.
+            out = (unet if usual else state.unet)(x, steps, context, return_dict=False)[0]
+        errors = (out.float() - v).square().mean((1, 2, 3))
+        (errors * loss_weights(share, args.weighting)).mean().backward()
+        norm = nn.utils.clip_grad_norm_(parameters, args.clip)
+        if torch.isfinite(norm):
+            state.optimizer.step()
+            skipped = 0
+        else:
+            skipped += 1
+            if skipped > MAX_SKIPPED:
+                raise FloatingPointError(f"step {state.step}: the gradient was not finite {skipped} times in a row")
+        state.optimizer.zero_grad(set_to_none=True)
+        decay = min(args.ema, (1 + state.step) / (10 + state.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(state.average, parameters, 1 - decay)
+        state.step += 1
+        state.samples += len(clean)
+        total += float(errors.detach().mean())
+        now = time.perf_counter()
+        if args.compile and reported_step == 0 and state.step == 1:
+            clock = saved = reported = now  # compiling is not training
+        state.seconds += now - clock
+        clock = now
+        if state.step % args.log_every == 0:
+            speed = (state.samples - reported_samples) / max(now - reported, 1e-9)
+            mean = total / (state.step - reported_step)
+            figures = {"loss": round(mean, 5), "norm": round(float(norm), 4), "rate": rate, "per_second": round(speed, 1)}
+            write(step=state.step, samples=state.samples, minutes=round(state.seconds / 60, 2), **figures)
+            total, reported, reported_step, reported_samples = 0.0, now, state.step, state.samples
+        if now - saved > 60 * args.keep_minutes:
+            keep()
+            saved = time.perf_counter()
+    keep()
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of data.py; the first one leads")
+    parser.add_argument("--vae", type=Path, required=True, help="a run of train_vae.py")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a folder of tokenizer.py")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=90, help="of training in all, earlier ones included")
+    parser.add_argument("--resume", nargs="?", const="checkpoint.pt", metavar="FILE", help="go on from the run's FILE")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--others", type=float, default=0.1, help="share of batches from the folders after the first")
+    parser.add_argument("--drop", type=float, default=0.1, help="share of captions replaced by the empty one")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=200, help="steps")
+    parser.add_argument("--schedule", choices=("wsd", "cosine", "constant"), default="wsd")
+    parser.add_argument("--decay-minutes", type=float, default=20)
+    parser.add_argument("--weighting", choices=("min-snr", "floor", "v"), default="min-snr")
+    parser.add_argument("--weight-decay", type=float, default=0.01)
+    parser.add_argument("--beta2", type=float, default=0.99)
+    parser.add_argument("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    parser.add_argument("--ema", type=float, default=0.999)
+    parser.add_argument("--validation", type=int, default=512, help="pictures of the first folder kept for it")
+    parser.add_argument("--keep-minutes", type=float, default=5, help="between checkpoints")
+    parser.add_argument("--log-every", type=int, default=20, help="steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Loads, trains, saves."""
+    args = arguments()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint = args.output / "checkpoint.pt"
+    if checkpoint.exists() and not args.resume:
+        raise SystemExit(f"{checkpoint} exists: --resume goes on from it, or name another folder")
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.tokenizer.resolve() != (args.output / "tokenizer").resolve():
+        shutil.copytree(args.tokenizer, args.output / "tokenizer", dirs_exist_ok=True)
+    settings = {key: [str(p) for p in value] if key == "data" else value for key, value in vars(args).items()}
+    (args.output / "run.json").write_text(json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8")
+
+    tokenizer = CLIPTokenizer.from_pretrained(args.tokenizer)
+    folders = [latents.load(folder, args.vae, tokenizer, device) for folder in args.data]
+    batches = Batches(folders, args, latents.token_ids(tokenizer, [[""]])[0, 0])
+    state = new_state(len(tokenizer), args, device)
+    if args.resume:
+        restore(state, args.output / args.resume)
+    train(state, batches, {"tokenizer": tokenizer, "vae": load_vae(args.vae).to(device)}, args, device)
+
+
+if __name__ == "__main__":
+    main()
