@@ -310,6 +310,83 @@ fn files_that_cannot_be() {
 }
 
 #[test]
+fn prompts_of_a_file() {
+    let place = Place::new();
+    let settings = r#"{"prompt": "a lake", "negative_prompt": "fog", "seed": 9, "width": 72, "num_inference_steps": 3, "guidance_scale": 4}"#;
+    let file = format!("\u{feff}a lighthouse\r\n\n   \n{settings}\n  a windmill");
+    fs::write(place.path("prompts.txt"), &file).expect("a file");
+    let more = [&["generate", "-m", TINY, "-s", "7", "-o", "x.png", "--from-file"], SMALL].concat();
+    let from = |file| [&more[..8], &[file], &more[8..]].concat();
+
+    let said = place.succeed(&from("prompts.txt"));
+    assert!(said.starts_with("3 prompts on "), "{said}");
+    assert_eq!(place.files(), ["prompts.txt", "x_0001.png", "x_0004.png", "x_0005.png"]);
+    let text = |name: &str| parameters(&place.bytes(name));
+    assert!(text("x_0001.png").starts_with("a lighthouse\nSteps: 2,"), "{}", text("x_0001.png"));
+    let own = text("x_0004.png");
+    assert!(own.starts_with("a lake\nNegative prompt: fog\nSteps: 3,"), "{own}");
+    for setting in ["Seed: 9", "Size: 72x64", "CFG scale: 4"] {
+        assert!(own.contains(&format!("{setting},")), "{own} has {setting}");
+    }
+    // a line's picture is the one that its prompt gives alone, and lines without a seed share one
+    place.draw("a windmill", &["-s", "7", "-o", "alone.png"]);
+    assert!(place.bytes("alone.png") == place.bytes("x_0005.png"));
+    assert!(text("x_0005.png").starts_with("a windmill\n") && text("x_0001.png").contains("Seed: 7,"));
+
+    let said = place.succeed(&[&from("prompts.txt")[..], &["--json", "-b", "2", "-o", "y.png"]].concat());
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let numbers: Vec<&Value> = lines.iter().map(|line| &line["line"]).collect();
+    assert_eq!(numbers, [1, 4, 5], "{said}");
+    assert_eq!(lines[1]["prompt"], "a lake");
+    assert_eq!(lines[1]["pictures"][1], serde_json::json!({ "path": "y_0004_2.png", "seed": 10 }));
+    assert_eq!(place.size("y_0004_2.png"), (72, 64));
+
+    // standard input
+    let mut child = place
+        .command(&from("-"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut input = child.stdin.take().expect("its input");
+    std::io::Write::write_all(&mut input, b"a windmill\n").expect("a reader");
+    drop(input);
+    assert!(child.wait().expect("an end").success());
+    assert!(place.bytes("x_0001.png") == place.bytes("alone.png"));
+}
+
+#[test]
+fn lines_of_a_file_that_make_no_sense_are_named() {
+    let place = Place::new();
+    let refuse = |content: &[u8], code, parts: &[&str]| {
+        fs::write(place.path("prompts.txt"), content).expect("a file");
+        place.refuse(&[&["generate", "-m", TINY, "--from-file", "prompts.txt"], SMALL].concat(), code, parts);
+    };
+    refuse(b"\n  \n", 2, &["prompts.txt", "no prompt", "one a line"]);
+    for (line, parts) in [
+        (&br#"{"prompt": "x", "sede": 1}"#[..], &["sede", "`seed`"][..]),
+        (br#"{"seed": 1}"#, &["missing field `prompt`"]),
+        (br#"{"prompt": "x", "seed": -1}"#, &["-1", "u64"]),
+        (br#"{"prompt": "x""#, &["column 14", "JSON"]),
+        (br#"{"prompt": "x", "sampler": "eulr"}"#, &["did you mean `euler`"]),
+        (br#"{"prompt": "x", "steps": 0}"#, &["0", "steps"]),
+        (br#"{"prompt": "x", "clip_skip": 0}"#, &["--clip-skip"]),
+        (b"\xff\xfe", &["UTF-8"]),
+    ] {
+        refuse(&[b"a cat\n\n", line, b"\n"].concat(), 2, &[&["prompts.txt line 3: "], parts].concat());
+    }
+    refuse(b"{\"prompt\": \"x\", \"width\": 7}", 1, &["prompts.txt line 1: ", "7", "multiples of 8"]);
+    place.refuse(&["generate", "--from-file", "nothing.txt"], 1, &["nothing.txt", "can't be read"]);
+    place.refuse(&["generate", "--from-file", "."], 1, &["can't be read"]);
+    // a file and a prompt, or one file for the latents of many, is for the parser of arguments to refuse
+    for more in [&["a cat"][..], &["--latents-out", "l.safetensors"], &["--steps-dir", "steps"]] {
+        let output = place.run(&[&["generate", "--from-file", "prompts.txt"], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--from-file"), "{more:?}");
+    }
+}
+
+#[test]
 fn tensors_of_the_wrong_shape_are_named() {
     let place = Place::new();
     place.copy_model();

@@ -36,7 +36,7 @@ pub(crate) struct JsonArgs {
 }
 
 /// What to draw, and with what.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DrawArgs {
     /// What is to be seen
     #[arg(value_name = "PROMPT")]
@@ -89,14 +89,14 @@ pub(crate) struct DrawArgs {
     pub run: RunArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
     /// A diffusers folder or a .safetensors file; a small random model when not given
     #[arg(short, long, value_name = "PATH")]
     pub model: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct SizeArgs {
     /// Pixels across, a multiple of 8; what the model was trained on when not given
     #[arg(short = 'W', long)]
@@ -107,7 +107,7 @@ pub(crate) struct SizeArgs {
 }
 
 /// On what to compute, and how.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
     /// auto, cpu, a number or a part of a name from `ratel devices`
     #[arg(short, long, default_value = "auto")]
@@ -146,7 +146,12 @@ pub(crate) enum PrecisionArg {
 pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub draw: DrawArgs,
-    /// The picture; several are numbered
+    /// Draw each line of a file (- for standard input), the model opened once: a prompt, or a JSON object with "prompt" and,
+    /// where they differ from the command line's, "negative_prompt", "seed", "width", "height", "steps", "cfg_scale",
+    /// "guidance_rescale", "sampler", "schedule", "clip_skip"
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["positional", "prompt", "latents_out", "steps_dir"])]
+    pub from_file: Option<PathBuf>,
+    /// The picture; several are numbered, those of a file by their line
     #[arg(short, long, default_value = "output.png")]
     pub output: PathBuf,
     /// Also write the sampler's last latents

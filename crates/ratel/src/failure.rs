@@ -23,6 +23,16 @@ pub(crate) enum Failure {
     /// An argument that makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A line of a file of prompts could not be drawn.
+    #[error("{} line {number}: {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        number: usize,
+        /// Why not.
+        source: Box<Failure>,
+    },
     /// A checkpoint of which no model can be built.
     #[error("{}: {source}", path.display())]
     Misfit {
@@ -48,6 +58,7 @@ impl Failure {
         match self {
             Failure::Diffusion(error) if error.is_stopped() => 130,
             Failure::Usage(_) => 2,
+            Failure::Line { source, .. } => source.exit_code(),
             _ => 1,
         }
     }

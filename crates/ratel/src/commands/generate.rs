@@ -1,4 +1,5 @@
-use super::setup::{self, Prepared};
+use super::from_file::{self, Line};
+use super::setup;
 use crate::args::GenerateArgs;
 use crate::output::{Parameters, check_writable, write_png};
 use crate::progress::Progress;
@@ -6,14 +7,31 @@ use crate::{Failure, tensors};
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Drawn, Request, draw};
 use ratel_diffusion::sampling::SamplerConfig;
+use ratel_engine::Engine;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// Draws pictures.
+/// What is drawn at once, and where its pictures go.
+struct Job {
+    line: Line,
+    request: Request,
+    sampler: SamplerConfig,
+    names: Vec<PathBuf>,
+}
+
+/// Draws pictures: of one prompt, or of each line of a file.
 pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
-    let names = file_names(&args.output, setup::pictures(args.draw.batch)?);
-    for name in names.iter().chain(&args.latents_out) {
+    let mut shared = args.draw.clone();
+    // lines that name no seed share one
+    shared.seed.get_or_insert_with(setup::random_seed);
+    let lines = match &args.from_file {
+        Some(file) => from_file::read(file, &shared)?,
+        None => vec![Line { number: 1, draw: shared }],
+    };
+    let names = all_names(&args, &lines)?;
+    for name in names.iter().flatten().chain(&args.latents_out) {
         check_writable(name)?;
     }
     if let Some(folder) = &args.steps_dir {
@@ -21,40 +39,72 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
         std::fs::create_dir_all(folder).map_err(failed)?;
         check_writable(&folder.join("step_001.png"))?;
     }
-    let Prepared { engine, model, mut request, sampler, stop } = setup::prepare(&args.draw)?;
-    request.keep_steps = args.steps_dir.is_some();
-    if !args.json {
-        println!("seed {} on {}", request.seed, engine.name());
-    }
 
+    let model = setup::model_to_draw_with(&args.draw)?;
+    // a failure that a line of a file is to blame for names it
+    let of_line = |number, failure| match &args.from_file {
+        Some(file) => from_file::of_line(file, number, failure),
+        None => failure,
+    };
+    let mut jobs = Vec::new();
+    for (line, names) in lines.into_iter().zip(names) {
+        let made = setup::request(&line.draw, &model);
+        let (mut request, sampler) = made.map_err(|failure| of_line(line.number, failure))?;
+        request.keep_steps = args.steps_dir.is_some();
+        jobs.push(Job { line, request, sampler, names });
+    }
+    let engine = setup::engine(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
+    let stop = setup::stop_on_ctrl_c()?;
+    if !args.json {
+        match &args.from_file {
+            Some(_) => println!("{} prompts on {}", jobs.len(), engine.name()),
+            None => println!("seed {} on {}", jobs[0].request.seed, engine.name()),
+        }
+    }
+    let started = Instant::now();
+    for job in &jobs {
+        finish(&args, &engine, &model, &stop, job).map_err(|failure| of_line(job.line.number, failure))?;
+    }
+    if !args.json {
+        println!("{:.1} s", started.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// Draws a job, writes its pictures, and says so.
+fn finish(args: &GenerateArgs, engine: &Engine, model: &Model, stop: &AtomicBool, job: &Job) -> Result<(), Failure> {
+    let Job { line, request, names, .. } = job;
     let started = Instant::now();
     let mut progress = Progress::default();
-    let result = draw(&engine, &model, &request, &stop, &mut progress);
+    let result = draw(engine, model, request, stop, &mut progress);
     progress.finish();
     let drawn = result?;
+    let place =
+        args.from_file.as_ref().map_or(String::new(), |file| format!("{} line {}: ", file.display(), line.number));
     for cut in &drawn.cut {
-        eprintln!("note: the prompt is longer than the text encoder reads; left out: {cut}");
+        eprintln!("note: {place}the prompt is longer than the text encoder reads; left out: {cut}");
     }
-    let parameters = |i| parameters(&args, &model, &request, &sampler, i);
-    write_all(&args, &names, &request, &drawn, parameters)?;
+    write_all(args, names, request, &drawn, |i| parameters(job, model, i))?;
 
-    let seconds = started.elapsed().as_secs_f64();
     if args.json {
-        let made: Vec<_> = names
-            .iter()
-            .zip(0..)
-            .map(|(path, i)| json!({ "path": path, "seed": request.seed.wrapping_add(i) }))
-            .collect();
-        let memory = engine.memory().peak;
-        println!(
-            "{}",
-            json!({ "pictures": made, "seconds": seconds, "peak_device_bytes": memory, "device": engine.name() })
-        );
+        let seeds = (0..).map(|i| request.seed.wrapping_add(i));
+        let pictures: Vec<_> =
+            names.iter().zip(seeds).map(|(path, seed)| json!({ "path": path, "seed": seed })).collect();
+        let mut said = json!({
+            "pictures": pictures,
+            "seconds": started.elapsed().as_secs_f64(),
+            "peak_device_bytes": engine.memory().peak,
+            "device": engine.name(),
+        });
+        if args.from_file.is_some() {
+            said["line"] = line.number.into();
+            said["prompt"] = request.prompt.as_str().into();
+        }
+        println!("{said}");
     } else {
-        for name in &names {
+        for name in names {
             println!("{}", name.display());
         }
-        println!("{seconds:.1} s");
     }
     Ok(())
 }
@@ -85,8 +135,8 @@ fn write_all(
 }
 
 /// What made picture number `i`.
-fn parameters(args: &GenerateArgs, model: &Model, request: &Request, sampler: &SamplerConfig, i: usize) -> String {
-    let draw = &args.draw;
+fn parameters(job: &Job, model: &Model, i: usize) -> String {
+    let Job { line: Line { draw, .. }, request, sampler, .. } = job;
     let mut settings = vec![
         ("Steps", draw.steps.unwrap_or(model.defaults.steps).to_string()),
         ("Sampler", sampler.sampler.name().to_owned()),
@@ -107,16 +157,24 @@ fn parameters(args: &GenerateArgs, model: &Model, request: &Request, sampler: &S
     Parameters { prompt: &request.prompt, negative_prompt: &request.negative_prompt, settings }.text()
 }
 
-/// `output.png`, or `output_1.png`, `output_2.png` ... of several.
-fn file_names(output: &Path, count: usize) -> Vec<PathBuf> {
-    (0..count).map(|i| numbered(output, i, count)).collect()
+/// The pictures of each line: `output.png`, or `output_1.png`, `output_2.png` ... of several; of a file's third line
+/// `output_0003.png`, or `output_0003_1.png`, `output_0003_2.png` ...
+fn all_names(args: &GenerateArgs, lines: &[Line]) -> Result<Vec<Vec<PathBuf>>, Failure> {
+    let count = setup::pictures(args.draw.batch)?;
+    let of_line = |line: &Line| match &args.from_file {
+        Some(_) => with_suffix(&args.output, &format!("_{:04}", line.number)),
+        None => args.output.clone(),
+    };
+    Ok(lines.iter().map(|line| (0..count).map(|i| numbered(&of_line(line), i, count)).collect()).collect())
 }
 
 fn numbered(path: &Path, i: usize, count: usize) -> PathBuf {
-    if count == 1 {
-        return path.to_owned();
-    }
+    if count == 1 { path.to_owned() } else { with_suffix(path, &format!("_{}", i + 1)) }
+}
+
+/// `name.png` with `suffix` before its extension.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
-    path.with_file_name(format!("{stem}_{}{extension}", i + 1))
+    path.with_file_name(format!("{stem}{suffix}{extension}"))
 }

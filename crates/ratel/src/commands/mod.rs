@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub(crate) mod devices;
+mod from_file;
 pub(crate) mod generate;
 pub(crate) mod info;
 pub(crate) mod plan;

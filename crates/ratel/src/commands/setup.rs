@@ -22,8 +22,6 @@ pub(crate) struct Prepared {
     pub engine: Engine,
     pub model: Model,
     pub request: Request,
-    /// What the request's run was planned from.
-    pub sampler: SamplerConfig,
     /// Set by Ctrl-C.
     pub stop: Arc<AtomicBool>,
 }
@@ -107,8 +105,25 @@ pub(crate) fn size(args: &SizeArgs, model: &Model) -> Result<(usize, usize), Fai
     Ok((width, height))
 }
 
-/// Reads arguments, opens device and model, and makes the sampler's program; nothing is computed yet.
+/// Opens the model, reads the arguments for it, and opens the device; nothing is computed yet.
 pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
+    let model = model_to_draw_with(args)?;
+    let (request, _) = request(args, &model)?;
+    let engine = engine(&args.run.device, args.run.shaders.as_deref())?;
+    Ok(Prepared { engine, model, request, stop: stop_on_ctrl_c()? })
+}
+
+/// The model, with a line on standard error where what it predicts is a guess and no argument says.
+pub(crate) fn model_to_draw_with(args: &DrawArgs) -> Result<Model, Failure> {
+    let model = model(&args.model)?;
+    if let (Some(note), None) = (&model.guess, &args.prediction) {
+        eprintln!("note: {note}");
+    }
+    Ok(model)
+}
+
+/// What the arguments ask of a model, and what its run was planned from.
+pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, SamplerConfig), Failure> {
     let usage = |what: &str| Failure::Usage(what.to_owned());
     let prompt = args.positional.as_ref().or(args.prompt.as_ref());
     let prompt = prompt.ok_or_else(|| usage("no prompt; write one in quotes after the command, \"\" for none"))?;
@@ -120,7 +135,6 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     if args.clip_skip == 0 {
         return Err(usage("--clip-skip counts from 1: 1 leaves nothing out, 2 the last layer"));
     }
-    let rules = rules(&args.run)?;
     let mut choice = SamplerChoice::default();
     if let Some(name) = &args.sampler {
         let (sampler, schedule) = Sampler::parse(name).map_err(refused)?;
@@ -133,17 +147,12 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     choice.spacing = args.spacing.as_deref().map(parse_spacing).transpose().map_err(refused)?;
     choice.prediction = args.prediction.as_deref().map(parse_prediction).transpose().map_err(refused)?;
 
-    let model = model(&args.model)?;
-    if let (Some(note), None) = (&model.guess, choice.prediction) {
-        eprintln!("note: {note}");
-    }
-    let (width, height) = size(&args.size, &model)?;
+    let (width, height) = size(&args.size, model)?;
     let (sampler, run) =
         model.sampler(&choice, args.steps.unwrap_or(model.defaults.steps)).map_err(|error| match error {
             DiffusionError::Sampler(error) => refused(error),
             other => other.into(),
         })?;
-    let engine = engine(&args.run.device, args.run.shaders.as_deref())?;
     let request = Request {
         prompt: prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
@@ -160,12 +169,12 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
         batch: args.batch,
         clip_skip: args.clip_skip,
         precision: precision(&args.run),
-        rules,
+        rules: rules(&args.run)?,
         observe: vec![],
         observe_steps: vec![0],
         keep_steps: false,
     };
-    Ok(Prepared { engine, model, request, sampler, stop: stop_on_ctrl_c()? })
+    Ok((request, sampler))
 }
 
 /// Settings of a sampler that make no sense are mistakes on the command line.
@@ -174,13 +183,13 @@ fn refused(error: SamplerError) -> Failure {
 }
 
 /// A seed as programs of the field draw it: 32 bits, short enough to type again.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() >> 32
 }
 
 /// A flag that the first Ctrl-C sets; the second ends the program at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
+pub(crate) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
