@@ -315,10 +315,9 @@ fn prompts_of_a_file() {
     let settings = r#"{"prompt": "a lake", "negative_prompt": "fog", "seed": 9, "width": 72, "num_inference_steps": 3, "guidance_scale": 4}"#;
     let file = format!("\u{feff}a lighthouse\r\n\n   \n{settings}\n  a windmill");
     fs::write(place.path("prompts.txt"), &file).expect("a file");
-    let more = [&["generate", "-m", TINY, "-s", "7", "-o", "x.png", "--from-file"], SMALL].concat();
-    let from = |file| [&more[..8], &[file], &more[8..]].concat();
+    let from = |file, output| [&["generate", "-m", TINY, "-s", "7", "--from-file", file, "-o", output], SMALL].concat();
 
-    let said = place.succeed(&from("prompts.txt"));
+    let said = place.succeed(&from("prompts.txt", "x.png"));
     assert!(said.starts_with("3 prompts on "), "{said}");
     assert_eq!(place.files(), ["prompts.txt", "x_0001.png", "x_0004.png", "x_0005.png"]);
     let text = |name: &str| parameters(&place.bytes(name));
@@ -333,7 +332,7 @@ fn prompts_of_a_file() {
     assert!(place.bytes("alone.png") == place.bytes("x_0005.png"));
     assert!(text("x_0005.png").starts_with("a windmill\n") && text("x_0001.png").contains("Seed: 7,"));
 
-    let said = place.succeed(&[&from("prompts.txt")[..], &["--json", "-b", "2", "-o", "y.png"]].concat());
+    let said = place.succeed(&[&from("prompts.txt", "y.png")[..], &["--json", "-b", "2"]].concat());
     let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
     let numbers: Vec<&Value> = lines.iter().map(|line| &line["line"]).collect();
     assert_eq!(numbers, [1, 4, 5], "{said}");
@@ -343,7 +342,7 @@ fn prompts_of_a_file() {
 
     // standard input
     let mut child = place
-        .command(&from("-"))
+        .command(&from("-", "x.png"))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .spawn()
