@@ -26,7 +26,8 @@ def render(folder: Path, *options: str) -> None:
 
 def read(folder: Path):
     """Pictures, captions and labels."""
-    texts, labels = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("captions", "labels"))
+    paths = (folder / f"{name}.json" for name in ("captions", "labels"))
+    texts, labels = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
     return numpy.load(folder / "images.npy"), texts, labels
 
 

@@ -6,9 +6,11 @@
 import contextlib
 import io
 import json
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy
 import torch
@@ -45,7 +47,8 @@ class Figures(unittest.TestCase):
 
     def test_rate_warms_up_and_falls_to_zero(self):
         args = train_vae.arguments(["--data", ".", "-o", ".", "--lr", "1", "--warmup", "10", "--minutes", "10"])
-        rates = [train_vae.learning_rate(args, step, seconds) for step, seconds in ((0, 0), (99, 300), (99, 600), (99, 999))]
+        moments = ((0, 0), (99, 300), (99, 600), (99, 999))
+        rates = [train_vae.learning_rate(args, step, seconds) for step, seconds in moments]
         numpy.testing.assert_allclose(rates, [0.1, 0.5, 0, 0], atol=1e-12)
 
     def test_whole_pictures_now_and_then_and_at_the_end(self):
@@ -140,6 +143,29 @@ class Runs(unittest.TestCase):
         train_vae.optimise(state, sum(tensor.sum() for tensor in state.vae.parameters()) * float("nan"), self.args)
         for one, two in zip(before, state.vae.parameters(), strict=True):
             torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+    def test_a_finished_run_is_not_overwritten_and_goes_on_with_more_minutes(self):
+        run, first = self.root / "run", self.root / "first"
+        words = ["train_vae.py", "--data", str(self.root), "--widths", "8,8,8,8", "--crop", "16", "--batch", "4"]
+
+        def command(*options):
+            with mock.patch("sys.argv", [*words, "--held", "16", *map(str, options)]), contextlib.redirect_stdout(io.StringIO()):
+                train_vae.main()
+            return torch.load(run / "checkpoint.pt", weights_only=True)
+
+        short = command("-o", run, "--minutes", "0.01")
+        with self.assertRaisesRegex(SystemExit, "--resume"):
+            command("-o", run, "--minutes", "0.02")
+        resumed = command("-o", run, "--minutes", "0.03", "--resume")
+        self.assertGreater(resumed["step"], short["step"])
+        self.assertGreater(resumed["seconds"], 0.03 * 60)
+        shutil.copytree(run / "vae", first)
+        with mock.patch.object(train_vae, "train") as train:
+            command("-o", self.root / "second", "--from", first)
+        begun = train.call_args.args[0]
+        for one, two in zip(begun.vae.parameters(), resumed["average"].values(), strict=True):
+            torch.testing.assert_close(one, two)
+        self.assertTrue(all(tensor.requires_grad for tensor in begun.vae.parameters()))
 
     def test_a_run_learns_and_leaves_what_diffusers_reads(self):
         self.args.minutes, self.args.log_every, self.args.ema = 0.05, 5, 0.9

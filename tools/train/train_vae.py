@@ -2,13 +2,13 @@
 
     python train_vae.py --data DIR -o RUN [--minutes 35] [--resume] [--from FOLDER]
 
-Most batches are random crops, which cost a quarter; every `--whole-every`th one and the last `--whole-share` of the time
-are whole pictures, since group norms see other statistics there. The learning rate falls along a cosine tied to
-`--minutes`, so that a run ends annealed. `--resume` goes on with a cut run, exactly where its last checkpoint was; `--from`
-starts a new run from an earlier one's weights, as does a finished run's folder with more minutes.
+Most batches are random crops, which cost a quarter; every `--whole-every`th one and the last `--whole-share` of the
+time are whole pictures, since group norms see other statistics there. The learning rate falls along a cosine tied to
+`--minutes`, so that a run ends annealed. `--resume` goes on from the run's last checkpoint: a cut run takes the steps that
+it would have taken, a finished one needs more `--minutes`. `--from` starts a new run from earlier weights.
 
-The run's folder holds run.json, log.jsonl, checkpoint.pt, sheets of round trips (round-trip-*.png: a row of drawings above
-what the autoencoder makes of them), and vae/: the averaged (EMA) weights as diffusers saves them, with the
+The run's folder holds run.json, log.jsonl, checkpoint.pt, sheets of round trips (round-trip-*.png: a row of drawings
+above what the autoencoder makes of them), and vae/: the averaged (EMA) weights as diffusers saves them, with the
 scaling_factor that makes the latents' standard deviation 1.
 """
 
@@ -39,7 +39,7 @@ CHUNK = 16  # pictures of a batch where nothing is learnt
 
 
 def build(widths: tuple[int, ...]) -> AutoencoderKL:
-    """SD's autoencoder, 4 latent channels, one side of the latents an eighth, of these widths from pixels to latents."""
+    """SD's autoencoder: 4 latent channels, an eighth of the side. widths: from pixels to latents."""
     return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * len(widths),
         up_block_types=["UpDecoderBlock2D"] * len(widths),
@@ -121,7 +121,7 @@ class Drawings:
             raise ValueError(f"{path}: {len(self.pictures)} pictures, of which {held} are to be held back")
 
     def draw(self, count: int, side: int | None, generator: torch.Generator) -> Tensor:
-        """`count` random pictures, half of them mirrored; with a side, square crops of it: (count, 3, h, w) in [-1, 1]."""
+        """`count` random pictures or, with a side, square crops of it; half are mirrored. (count, 3, h, w) in [-1, 1]."""
         _, height, width, _ = self.pictures.shape
         high, wide = (min(side or limit, limit) for limit in (height, width))
 
@@ -161,7 +161,8 @@ def psnr(one: numpy.ndarray, two: numpy.ndarray) -> numpy.ndarray:
 def round_trip(vae: AutoencoderKL, pictures: numpy.ndarray, device: torch.device) -> numpy.ndarray:
     """What the autoencoder makes of pictures: the posterior's mode decoded in f32."""
     batches = (as_tensor(pictures[start : start + CHUNK]).to(device) for start in range(0, len(pictures), CHUNK))
-    return numpy.concatenate([as_pictures(vae.decode(vae.encode(batch).latent_dist.mode()).sample) for batch in batches])
+    decoded = (vae.decode(vae.encode(batch).latent_dist.mode()).sample for batch in batches)
+    return numpy.concatenate([as_pictures(batch) for batch in decoded])
 
 
 @torch.inference_mode()
@@ -193,8 +194,8 @@ def losses(vae, pixels: Tensor, noise: Tensor, args) -> tuple[Tensor, dict[str, 
     """The loss of a batch, and its parts.
 
     vae: encodes and decodes. pixels: (N, 3, H, W) in [-1, 1]. noise: standard normal, of the latents' shape.
-    All parts are means: |error| and error^2 over pixels, |error| of the differences between neighbours (edges), which is
-    what a blurred edge costs most, and the divergence from a standard normal over the latents' elements.
+    All parts are means: |error| and error^2 over pixels, |error| of the differences between neighbours (edges), where a
+    blurred edge costs most, and the divergence from a standard normal over the latents' elements.
     """
     with autocast(pixels.device):
         posterior = vae.encode(pixels).latent_dist
@@ -207,7 +208,8 @@ def losses(vae, pixels: Tensor, noise: Tensor, args) -> tuple[Tensor, dict[str, 
         "edges": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
         "kl": 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(),
     }
-    return sum(getattr(args, name) * part for name, part in parts.items()), {k: part.detach() for k, part in parts.items()}
+    loss = sum(getattr(args, name) * part for name, part in parts.items())
+    return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def learning_rate(args, step: int, seconds: float) -> float:
@@ -286,8 +288,8 @@ def train(state: State, drawings: Drawings, args, device: torch.device) -> None:
             state.seconds += now - clock
             if steps == args.log_every:
                 figures = {name: round(total / steps, 5) for name, total in sums.items()}
-                speed = (state.pictures - pictures) / (now - said)
-                write(pictures=round(state.pictures), **figures, norm=round(norm, 3), rate=rate, per_second=round(speed, 1))
+                figures["per_second"] = round((state.pictures - pictures) / (now - said), 1)
+                write(pictures=round(state.pictures), **figures, norm=round(norm, 3), rate=rate)
                 sums, steps, said, pictures = {}, 0, now, state.pictures
             if now - kept > 60 * args.keep_minutes:
                 write(**report(state, drawings, args, device))
@@ -314,13 +316,13 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=35, help="of training in all, earlier ones included")
     parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
-    parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help="begin with this autoencoder's weights")
+    parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help="begin with these weights")
     parser.add_argument("--widths", type=widths, default=WIDTHS, help="channels at 1, 1/2, 1/4, 1/8 of the side")
     parser.add_argument("--batch", type=int, default=16, help="crops; of whole pictures a quarter of it")
     parser.add_argument("--crop", type=int, default=64, help="side of the crops")
     parser.add_argument("--whole-every", type=int, default=6, help="steps, one of them with whole pictures")
-    parser.add_argument("--whole-share", type=float, default=0.3, help="of the time, at the end, for whole pictures alone")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--whole-share", type=float, default=0.3, help="of the time, the last, whole pictures alone")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--warmup", type=int, default=150, help="steps")
     parser.add_argument("--weight-decay", type=float, default=1e-3)
     parser.add_argument("--beta2", type=float, default=0.99)
