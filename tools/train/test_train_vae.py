@@ -149,7 +149,8 @@ class Runs(unittest.TestCase):
         words = ["train_vae.py", "--data", str(self.root), "--widths", "8,8,8,8", "--crop", "16", "--batch", "4"]
 
         def command(*options):
-            with mock.patch("sys.argv", [*words, "--held", "16", *map(str, options)]), contextlib.redirect_stdout(io.StringIO()):
+            line = [*words, "--held", "16", *map(str, options)]
+            with mock.patch("sys.argv", line), contextlib.redirect_stdout(io.StringIO()):
                 train_vae.main()
             return torch.load(run / "checkpoint.pt", weights_only=True)
 

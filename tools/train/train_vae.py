@@ -4,7 +4,7 @@
 
 Most batches are random crops, which cost a quarter; every `--whole-every`th one and the last `--whole-share` of the
 time are whole pictures, since group norms see other statistics there. The learning rate falls along a cosine tied to
-`--minutes`, so that a run ends annealed. `--resume` goes on from the run's last checkpoint: a cut run takes the steps that
+`--minutes`, so that a run ends annealed. `--resume` goes on from the last checkpoint: a cut run takes the steps that
 it would have taken, a finished one needs more `--minutes`. `--from` starts a new run from earlier weights.
 
 The run's folder holds run.json, log.jsonl, checkpoint.pt, sheets of round trips (round-trip-*.png: a row of drawings
@@ -121,7 +121,7 @@ class Drawings:
             raise ValueError(f"{path}: {len(self.pictures)} pictures, of which {held} are to be held back")
 
     def draw(self, count: int, side: int | None, generator: torch.Generator) -> Tensor:
-        """`count` random pictures or, with a side, square crops of it; half are mirrored. (count, 3, h, w) in [-1, 1]."""
+        """`count` random pictures or, with a side, square crops of it; half are mirrored: (count, 3, h, w), -1 to 1."""
         _, height, width, _ = self.pictures.shape
         high, wide = (min(side or limit, limit) for limit in (height, width))
 
