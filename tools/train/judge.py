@@ -7,14 +7,15 @@ The folders are those of data.py. It learns from every split, also the one whose
 none is strange to it; --check takes folders of other seeds. With --vae the pictures checked have been through an
 autoencoder, which softens them as it softens cub's.
 
-What it answers, of pictures of any size (they are scaled to 128 pixels along the shorter side):
+It looks at pictures of any size scaled to 64 pixels along the shorter side, since what they show is asked, not how
+finely. What it answers:
     count      0, 1 or 2 subjects
     kind       the only subject's
     colour     the only subject's
     setting
     time       (in space it is always night and isn't asked for)
-    relation   of two subjects, said of the one that comes first in SUBJECTS
     pairs      for each kind and colour, whether such a subject is there: of two subjects, which has which colour
+    roles      for each kind, whether such a subject is the upper one of two, the lower one ...: their relation
 """
 
 import argparse
@@ -32,31 +33,31 @@ from torch import Tensor, nn
 
 from world import COLOURS, RELATIONS, SETTINGS, SUBJECTS, TIMES, draw, sample
 
-SIDE = 128
-RELATION_NAMES = (*RELATIONS, "behind")
-OPPOSITE = {"above": "under", "under": "above", "beside": "beside", "in front of": "behind"}
+SIDE = 64
 CLASSES = {
     "count": ("0", "1", "2"),
     "kind": SUBJECTS,
     "colour": COLOURS,
     "setting": SETTINGS,
     "time": TIMES,
-    "relation": RELATION_NAMES,
 }
-PAIRS = len(SUBJECTS) * len(COLOURS)
+ROLES = ("upper", "lower", "beside", "front", "back")
+RELATION_ROLES = {
+    "above": ("upper", "lower"),
+    "under": ("lower", "upper"),
+    "beside": ("beside", "beside"),
+    "in front of": ("front", "back"),
+}
 EMPTY_SHARE = 0.04
 NOT_ASKED = -100  # torch's cross entropy leaves these out
 
 
-def relation_of_sorted(kinds: tuple[str, str], relation: str) -> str:
-    """The relation as the kind says it that comes first in SUBJECTS."""
-    return relation if SUBJECTS.index(kinds[0]) < SUBJECTS.index(kinds[1]) else OPPOSITE[relation]
-
-
 def targets(labels: list[dict]) -> dict[str, Tensor]:
-    """labels.json as class numbers (N), NOT_ASKED where a question has no answer; `pairs` as 0 or 1 (N, PAIRS)."""
+    """labels.json as class numbers (N), NOT_ASKED where a question has no answer; `pairs` and `roles` as 0 or 1
+    (N, kinds, colours or roles)."""
     found = {name: torch.full((len(labels),), NOT_ASKED) for name in CLASSES}
-    pairs = torch.zeros(len(labels), PAIRS)
+    pairs = torch.zeros(len(labels), len(SUBJECTS), len(COLOURS))
+    roles = torch.zeros(len(labels), len(SUBJECTS), len(ROLES))
     for row, label in enumerate(labels):
         subjects, setting = label["subjects"], label["setting"]
         found["count"][row] = len(subjects)
@@ -67,16 +68,11 @@ def targets(labels: list[dict]) -> dict[str, Tensor]:
             found["kind"][row] = SUBJECTS.index(subjects[0]["kind"])
             found["colour"][row] = COLOURS.index(subjects[0]["colour"])
         if len(subjects) == 2:
-            relation = relation_of_sorted((subjects[0]["kind"], subjects[1]["kind"]), label["relation"])
-            found["relation"][row] = RELATION_NAMES.index(relation)
+            for subject, role in zip(subjects, RELATION_ROLES[label["relation"]], strict=True):
+                roles[row, SUBJECTS.index(subject["kind"]), ROLES.index(role)] = 1
         for subject in subjects:
-            pairs[row, pair_number(subject["kind"], subject["colour"])] = 1
-    return {**found, "pairs": pairs}
-
-
-def pair_number(kind: str, colour: str) -> int:
-    """The place of a kind and colour among the pairs."""
-    return SUBJECTS.index(kind) * len(COLOURS) + COLOURS.index(colour)
+            pairs[row, SUBJECTS.index(subject["kind"]), COLOURS.index(subject["colour"])] = 1
+    return {**found, "pairs": pairs, "roles": roles}
 
 
 class Block(nn.Module):
@@ -106,32 +102,29 @@ def halve(before: int, after: int) -> nn.Sequential:
 class Judge(nn.Module):
     """0.9 million parameters. One body; each question a head on what the body found, averaged and at its strongest."""
 
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 64, 128)):
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)):
         super().__init__()
-        a, b, c, d = widths
-        self.body = nn.Sequential(
-            halve(3, a), halve(a, b), halve(b, c), Block(c), halve(c, d), Block(d), Block(d)
-        )
+        a, b, c = widths
+        self.body = nn.Sequential(halve(3, a), halve(a, b), Block(b), halve(b, c), Block(c), Block(c))
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * d, len(CLASSES[name])) for name in ("count", "kind", "colour", "setting", "time")}
+            {name: nn.Linear(2 * c, len(CLASSES[name])) for name in CLASSES}
         )
-        # where something is matters here: the same two numbers of each quarter of the picture
-        self.relation = nn.Sequential(nn.Linear(8 * d, 128), nn.ReLU(), nn.Linear(128, len(RELATION_NAMES)))
-        self.pairs = nn.Conv2d(d, PAIRS, 1)
-        nn.init.constant_(self.pairs.bias, -4.0)
+        self.pairs = nn.Conv2d(c, len(SUBJECTS) * len(COLOURS), 1)
+        self.roles = nn.Conv2d(c, len(SUBJECTS) * len(ROLES), 1)
+        for head in (self.pairs, self.roles):
+            nn.init.constant_(head.bias, -4.0)  # most are not there
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) in 0..1 to logits of every question."""
         found = self.body((pictures - 0.5) / 0.25).float()
         with torch.autocast(pictures.device.type, enabled=False):
             pooled = torch.cat([found.mean((2, 3)), found.amax((2, 3))], 1)
-            mean = nn.functional.adaptive_avg_pool2d(found, 2).flatten(1)
-            most = nn.functional.adaptive_max_pool2d(found, 2).flatten(1)
             answers = {name: head(pooled) for name, head in self.heads.items()}
-            answers["relation"] = self.relation(torch.cat([mean, most], 1))
-            # somewhere in the picture: the smooth maximum over places
-            places = self.pairs(found).flatten(2)
-            answers["pairs"] = places.logsumexp(2) - math.log(places.shape[2])
+            for name, head in (("pairs", self.pairs), ("roles", self.roles)):
+                # somewhere in the picture: the smooth maximum over places
+                places = head(found).flatten(2)
+                most = places.logsumexp(2) - math.log(places.shape[2])
+                answers[name] = most.unflatten(1, (len(SUBJECTS), -1))
         return answers
 
 
@@ -141,9 +134,16 @@ def tensor_of(pictures: numpy.ndarray, device) -> Tensor:
     return tensor.float().div(255).contiguous(memory_format=torch.channels_last)
 
 
+def shrunk(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) with the shorter side scaled to SIDE."""
+    scale = SIDE / min(pictures.shape[2:])
+    size = [round(scale * side) for side in pictures.shape[2:]]
+    return nn.functional.interpolate(pictures, size, mode="area")
+
+
 def disturb(pictures: Tensor, random: torch.Generator) -> Tensor:
-    """What an autoencoder and a sampler do to a picture, each in a measure of its own: mirrored, moved by up to two
-    pixels, scaled a little, softened, grainy, blotchy, brighter, of another contrast, tinted."""
+    """What an autoencoder and a sampler do to a picture (N, 3, SIDE, SIDE), to each in a measure of its own: mirrored,
+    moved by up to a pixel, scaled a little, softened, grainy, blotchy, brighter, of another contrast, tinted."""
     count, device = len(pictures), pictures.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -152,15 +152,15 @@ def disturb(pictures: Tensor, random: torch.Generator) -> Tensor:
     place = torch.zeros(count, 2, 3, device=device)
     place[:, 0, 0] = uniform(0.97, 1.03) * torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     place[:, 1, 1] = uniform(0.97, 1.03)
-    place[:, :, 2] = uniform(-2, 2, 2) * 2 / SIDE
+    place[:, :, 2] = uniform(-1, 1, 2) * 2 / SIDE
     grid = nn.functional.affine_grid(place, list(pictures.shape), align_corners=False)
     moved = nn.functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
-    soft = int(64 + 64 * torch.rand((), generator=random))
+    soft = int(SIDE / 2 * (1 + torch.rand((), generator=random)))
     softened = nn.functional.interpolate(moved, (soft, soft), mode="bilinear", antialias=True)
     softened = nn.functional.interpolate(softened, moved.shape[2:], mode="bicubic")
     moved = torch.where(uniform(0, 1, 1, 1, 1) < 0.6, softened, moved)
     grain = torch.randn(pictures.shape, generator=random).to(device)
-    blotches = torch.randn(count, 3, 16, 16, generator=random).to(device)
+    blotches = torch.randn(count, 3, SIDE // 8, SIDE // 8, generator=random).to(device)
     blotches = nn.functional.interpolate(blotches, moved.shape[2:], mode="bilinear")
     mean = moved.mean((2, 3), keepdim=True)
     moved = mean + (moved - mean) * uniform(0.9, 1.1, 1, 1, 1) + uniform(-0.05, 0.05, 1, 1, 1)
@@ -175,8 +175,8 @@ class Drawings:
         self.arrays, labels = [], []
         for folder in folders:
             images = numpy.load(folder / "images.npy", mmap_mode="r")
-            if images.shape[1:] != (SIDE, SIDE, 3):
-                raise SystemExit(f"{folder}: pictures are {images.shape[1:]}; the judge learns from {SIDE}x{SIDE}")
+            if images.shape[1] != images.shape[2]:
+                raise SystemExit(f"{folder}: pictures are {images.shape[1:]}; the judge learns from squares")
             found = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
             if len(found) != len(images):
                 raise SystemExit(f"{folder}: {len(images)} pictures and {len(found)} labels")
@@ -187,13 +187,13 @@ class Drawings:
             self.arrays.append(numpy.stack([picture for picture, _ in empty]))
             labels += [label for _, label in empty]
         self.starts = numpy.cumsum([0] + [len(array) for array in self.arrays])
-        self.targets = targets(labels)
+        self.labels, self.targets = labels, targets(labels)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __getitem__(self, rows: numpy.ndarray) -> numpy.ndarray:
-        """uint8 (len(rows), SIDE, SIDE, 3)."""
+        """uint8 (len(rows), H, H, 3); all folders of one size."""
         folders = numpy.searchsorted(self.starts, rows, "right") - 1
         return numpy.stack([self.arrays[folder][row - self.starts[folder]] for folder, row in zip(folders, rows)])
 
@@ -206,8 +206,10 @@ def without_subjects(seed: int) -> tuple[numpy.ndarray, dict]:
 
 def loss_of(answers: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
     """The sum of all questions' losses; each is a mean over the pictures that have an answer."""
-    total = nn.functional.binary_cross_entropy_with_logits(answers["pairs"], wanted["pairs"], reduction="none")
-    total = total.sum(1).mean()
+    total = torch.zeros(())
+    for name in ("pairs", "roles"):
+        each = nn.functional.binary_cross_entropy_with_logits(answers[name], wanted[name], reduction="none")
+        total = total + each.sum((1, 2)).mean()
     for name in CLASSES:
         if (wanted[name] != NOT_ASKED).any():
             total = total + nn.functional.cross_entropy(answers[name], wanted[name], label_smoothing=0.02)
@@ -215,8 +217,8 @@ def loss_of(answers: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
 
 
 def train(drawings: Drawings, most: int, minutes: float, seed: int, batch: int, device: torch.device) -> Judge:
-    """Trains on `most` pictures, or for a time if that is over before; the rate rises over the first twentieth and falls
-    along a cosine."""
+    """Trains on `most` pictures, or for a time if that is over before; the rate rises at first, then falls along a
+    cosine."""
     torch.manual_seed(seed)
     random, order = torch.Generator().manual_seed(seed), numpy.random.default_rng(seed)
     judge = Judge().to(device, memory_format=torch.channels_last)
@@ -228,7 +230,7 @@ def train(drawings: Drawings, most: int, minutes: float, seed: int, batch: int, 
         rows, queue = queue[:batch], queue[batch:]
         optimizer.param_groups[0]["lr"] = 3e-3 * min(done / 0.05 + 0.01, 0.5 + 0.5 * math.cos(math.pi * done))
         with torch.autocast(device.type, torch.bfloat16):
-            answers = judge(disturb(tensor_of(drawings[rows], device), random))
+            answers = judge(disturb(shrunk(tensor_of(drawings[rows], device)), random))
         loss = loss_of(answers, {name: values[rows].to(device) for name, values in drawings.targets.items()})
         optimizer.zero_grad()
         loss.backward()
@@ -243,14 +245,14 @@ def train(drawings: Drawings, most: int, minutes: float, seed: int, batch: int, 
 def save(judge: Judge, path: Path) -> None:
     """Weights, and the names of its classes: those of another world are refused."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in judge.state_dict().items()}
-    save_file(tensors, path, {"classes": json.dumps(CLASSES)})
+    save_file(tensors, path, {"classes": json.dumps({**CLASSES, "role": ROLES})})
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Judge:
     """A judge that `save` wrote."""
     with safe_open(path, "pt") as file:
         classes = json.loads((file.metadata() or {}).get("classes", "null"))
-        if classes != json.loads(json.dumps(CLASSES)):
+        if classes != json.loads(json.dumps({**CLASSES, "role": ROLES})):
             raise SystemExit(f"{path}: a judge of other classes than this world's; train it again")
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     judge = Judge()
@@ -260,29 +262,34 @@ def load(path: Path, device: torch.device | str = "cpu") -> Judge:
 
 @torch.inference_mode()
 def ask(judge: Judge, pictures: Tensor) -> dict[str, Tensor]:
-    """Probabilities of every class, on the CPU: (N, classes); `pairs` each by itself, (N, PAIRS).
+    """Probabilities of every class, on the CPU: (N, classes); those of `pairs` and `roles` each by itself.
 
     pictures: (N, 3, H, W) in 0..1, of any size.
     """
-    scale = SIDE / min(pictures.shape[2:])
-    if scale != 1:
-        size = [round(scale * side) for side in pictures.shape[2:]]
-        pictures = nn.functional.interpolate(pictures, size, mode="bilinear", antialias=True)
-    answers = judge(pictures)
+    answers = judge(shrunk(pictures))
     found = {name: answers[name].softmax(1).cpu() for name in CLASSES}
-    return {**found, "pairs": answers["pairs"].sigmoid().cpu()}
+    return {**found, **{name: answers[name].sigmoid().cpu() for name in ("pairs", "roles")}}
 
 
 def seen_subjects(pairs: Tensor) -> dict[str, str]:
-    """Of one picture's pairs (PAIRS): each kind that is there more likely than not, with its likeliest colour."""
-    table = pairs.view(len(SUBJECTS), len(COLOURS))
-    best, colour = table.max(1)
+    """Of one picture's pairs: each kind that is there more likely than not, with its likeliest colour."""
+    best, colour = pairs.max(1)
     return {kind: COLOURS[colour[i]] for i, kind in enumerate(SUBJECTS) if best[i] > 0.5}
+
+
+def seen_relation(roles: Tensor, kinds: tuple[str, str]) -> str:
+    """Of one picture's roles: how the first of these kinds most likely stands to the second."""
+    first, second = (roles[SUBJECTS.index(kind)] for kind in kinds)
+    likely = {
+        relation: float(first[ROLES.index(one)] * second[ROLES.index(other)])
+        for relation, (one, other) in RELATION_ROLES.items()
+    }
+    return max(likely, key=likely.get)
 
 
 def check(judge: Judge, drawings: Drawings, device: torch.device, vae=None) -> dict:
     """Right answers of each question, and which classes are taken for which."""
-    seen = {name: [] for name in (*CLASSES, "pairs")}
+    seen = {name: [] for name in (*CLASSES, "pairs", "roles")}
     for start in range(0, len(drawings), 64):
         pictures = tensor_of(drawings[numpy.arange(start, min(start + 64, len(drawings)))], device)
         if vae is not None:
@@ -296,11 +303,15 @@ def check(judge: Judge, drawings: Drawings, device: torch.device, vae=None) -> d
         wanted, said = drawings.targets[name], torch.cat(seen[name]).argmax(1)
         asked = wanted != NOT_ASKED
         report[name] = tally(classes, wanted[asked], said[asked])
-    pairs, wanted = torch.cat(seen["pairs"]), drawings.targets["pairs"]
+    pairs, roles, wanted = torch.cat(seen["pairs"]), torch.cat(seen["roles"]), drawings.targets["pairs"]
     for count, name in ((1, "pair"), (2, "both pairs")):
-        rows = (drawings.targets["count"] == count).nonzero().flatten()
+        rows = (drawings.targets["count"] == count).nonzero().flatten().tolist()
         right = sum(seen_subjects(pairs[row]) == seen_subjects(wanted[row]) for row in rows)
         report[name] = {"accuracy": right / max(len(rows), 1), "asked": len(rows)}
+    kinds = [tuple(subject["kind"] for subject in drawings.labels[row]["subjects"]) for row in rows]
+    said = [RELATIONS.index(seen_relation(roles[row], pair)) for row, pair in zip(rows, kinds, strict=True)]
+    true = [RELATIONS.index(drawings.labels[row]["relation"]) for row in rows]
+    report["relation"] = tally(RELATIONS, torch.tensor(true), torch.tensor(said))
     return report
 
 

@@ -71,7 +71,8 @@ def by_ratel(args: argparse.Namespace, request: reference.Request, folder: Path)
         "--latents-out": str(folder / "latents.safetensors"),
         "--output": str(folder / "ratel.png"),
     }
-    subprocess.run([args.ratel, "generate", *(word for pair in given.items() for word in pair)], check=True)
+    words = [word for pair in given.items() for word in pair]
+    subprocess.run([args.ratel, "generate", *words, "--json"], check=True, stdout=subprocess.DEVNULL)
     with Image.open(folder / "ratel.png") as image:
         return load_file(folder / "latents.safetensors")["latents"], image.convert("RGB")
 

@@ -1,4 +1,4 @@
-"""Has Ratel draw held-out prompts at fixed seeds and a judge say what the pictures show: how often it is what was asked.
+"""Has Ratel draw held-out prompts at fixed seeds, and a judge say how often the pictures show what was asked.
 
     python score.py --judge judge.safetensors --model DIR -o FOLDER [--sets single unseen two plain] [--limit 40]
 
@@ -27,7 +27,12 @@ from prompts import SETS, Prompt
 from world import COLOURS, SETTINGS, SUBJECTS
 
 CRITERIA = ("subject", "colour", "setting", "all three", "count", "time", "relation")
-GOALS = (("single", "subject", 0.95), ("single", "colour", 0.90), ("single", "setting", 0.90), ("unseen", "all three", 0.80))
+GOALS = (
+    ("single", "subject", 0.95),
+    ("single", "colour", 0.90),
+    ("single", "setting", 0.90),
+    ("unseen", "all three", 0.80),
+)
 
 
 def seen_in(answers: dict[str, Tensor], row: int, kinds: tuple[str, ...]) -> dict:
@@ -37,7 +42,8 @@ def seen_in(answers: dict[str, Tensor], row: int, kinds: tuple[str, ...]) -> dic
     if len(kinds) == 1:
         there = {said["kind"]: said["colour"]} if found["count"] else {}
         return {**found, "subjects": there}
-    return {**found, "subjects": judging.seen_subjects(answers["pairs"][row]), "relation": said["relation"]}
+    relation = judging.seen_relation(answers["roles"][row], kinds)
+    return {**found, "subjects": judging.seen_subjects(answers["pairs"][row]), "relation": relation}
 
 
 def marks(prompt: Prompt, seen: dict) -> dict[str, bool]:
@@ -53,7 +59,7 @@ def marks(prompt: Prompt, seen: dict) -> dict[str, bool]:
     if prompt.time:
         right["time"] = seen["time"] == prompt.time
     if prompt.relation:
-        right["relation"] = seen["relation"] == judging.relation_of_sorted(prompt.kinds, prompt.relation)
+        right["relation"] = right["subject"] and seen["relation"] == prompt.relation
     if all(prompt.colours) and prompt.setting:
         right["all three"] = right["subject"] and right["colour"] and right["setting"]
     return right
@@ -91,7 +97,7 @@ def by_name(rows: list[dict], names: tuple[str, ...], criterion: str, asked) -> 
 
 
 def tables(rows: list[dict]) -> dict:
-    """All counts: of each set; and, over pictures of one subject, of each kind, colour and setting with its mistakes."""
+    """All counts: of each set; of each kind and colour, over pictures of one subject; of each setting; mistakes."""
     alone = [row for row in rows if len(row["prompt"]["kinds"]) == 1]
     sets = {name: summary([row for row in rows if row["set"] == name]) for name in SETS}
     taken = Counter()
@@ -135,14 +141,15 @@ def markdown(found: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def score(judge: judging.Judge, name: str, prompts: list[Prompt], requests: list[dict], paths: list[Path]) -> list[dict]:
+def score(judge: judging.Judge, prompts: list[Prompt], requests: list[dict], paths: list[Path]) -> list[dict]:
     """What is seen in each picture of a set, and whether it is right."""
     rows = []
     for prompt, request, path in zip(prompts, requests, paths, strict=True):
         with Image.open(path) as image:
-            picture = numpy.asarray(image.convert("RGB"))
+            picture = numpy.array(image.convert("RGB"))
         answers = judging.ask(judge, judging.tensor_of(picture[None], "cpu"))
         seen = seen_in(answers, 0, prompt.kinds)
+        name = path.parent.name
         about = {"set": name, "file": f"{name}/{path.name}", "seed": request["seed"], "prompt": asdict(prompt)}
         rows.append({**about, "seen": seen, "right": marks(prompt, seen)})
     return rows
@@ -153,7 +160,7 @@ def caption(row: dict) -> str:
     seen, right = row["seen"], row["right"]
     wrong = [name for name in CRITERIA if right.get(name) is False and name != "all three"]
     said = {"subject": ", ".join(seen["subjects"]) or "nothing", "count": str(seen["count"]), "time": seen["time"],
-            "colour": ", ".join(seen["subjects"].values()), "setting": seen["setting"], "relation": "another relation"}
+            "colour": ", ".join(seen["subjects"].values()), "setting": seen["setting"], "relation": seen.get("relation", "")}
     text = f"{row['prompt']['text']} (seed {row['seed']})"
     return text + (": " + "; ".join(said[name] for name in wrong) if wrong else "")
 
@@ -173,9 +180,10 @@ def main() -> None:
         prompts = args.repeat * SETS[name]()[: args.limit]
         requests = [{"prompt": prompt.text, "seed": seed} for seed, prompt in enumerate(prompts, 1)]
         paths = pictures.draw_all(args, requests, args.output / name)
-        found = score(judge, name, prompts, requests, paths)
+        found = score(judge, prompts, requests, paths)
         wrong = tuple(not all(row["right"].values()) for row in found)
-        sheet([opened(path) for path in paths], [caption(row) for row in found], 8, wrong).save(args.output / f"{name}.png")
+        page = sheet([opened(path) for path in paths], [caption(row) for row in found], 8, wrong)
+        page.save(args.output / f"{name}.png")
         rows += found
     counted = tables(rows)
     text = json.dumps({**counted, "pictures": rows}, indent=1)

@@ -10,7 +10,7 @@ import torch
 
 import judge as judging
 import score
-from prompts import Prompt, SETS
+from prompts import SETS, Prompt
 from world import COLOURS, SETTINGS, SUBJECTS
 
 ONE = {"subjects": [{"kind": "cat", "colour": "pink"}], "setting": "city", "time": "dawn", "relation": None}
@@ -28,7 +28,7 @@ def answers_of(labels):
     wanted = judging.targets(labels)
     found = {name: torch.nn.functional.one_hot(wanted[name].clamp(min=0), len(classes)).float()
              for name, classes in judging.CLASSES.items()}
-    return {**found, "pairs": wanted["pairs"]}
+    return {**found, "pairs": wanted["pairs"], "roles": wanted["roles"]}
 
 
 class Questions(unittest.TestCase):
@@ -38,23 +38,24 @@ class Questions(unittest.TestCase):
         self.assertEqual(asked["kind"], [True, False, False])
         self.assertEqual(asked["colour"], [True, False, False])
         self.assertEqual(asked["time"], [True, False, True])
-        self.assertEqual(asked["relation"], [False, True, False])
         self.assertEqual(found["count"].tolist(), [1, 2, 0])
-        self.assertEqual(found["pairs"].sum(1).tolist(), [1, 2, 0])
+        self.assertEqual(found["pairs"].sum((1, 2)).tolist(), [1, 2, 0])
+        self.assertEqual(found["roles"].sum((1, 2)).tolist(), [0, 2, 0])
 
-    def test_a_relation_is_the_same_from_both_sides(self):
+    def test_roles_tell_the_relation_from_both_sides(self):
+        roles = judging.targets([TWO])["roles"][0]
+        self.assertEqual(judging.seen_relation(roles, ("star", "person")), "in front of")
         for relation, other in (("above", "under"), ("under", "above"), ("beside", "beside")):
-            one = judging.relation_of_sorted(("person", "star"), relation)
-            self.assertEqual(one, judging.relation_of_sorted(("star", "person"), other))
-        self.assertEqual(judging.relation_of_sorted(("star", "person"), "in front of"), "behind")
-        self.assertEqual(judging.relation_of_sorted(("person", "star"), "in front of"), "in front of")
+            roles = judging.targets([{**TWO, "relation": relation}])["roles"][0]
+            self.assertEqual(judging.seen_relation(roles, ("star", "person")), relation)
+            self.assertEqual(judging.seen_relation(roles, ("person", "star")), other)
 
     def test_pairs_tell_which_subject_has_which_colour(self):
         pairs = judging.targets([TWO])["pairs"][0]
         self.assertEqual(judging.seen_subjects(pairs), {"star": "red", "person": "blue"})
 
     def test_disturbed_pictures_stay_pictures(self):
-        pictures = torch.rand(4, 3, 128, 128)
+        pictures = torch.rand(4, 3, judging.SIDE, judging.SIDE)
         one = judging.disturb(pictures, torch.Generator().manual_seed(1))
         self.assertEqual(one.shape, pictures.shape)
         self.assertTrue(torch.equal(one, judging.disturb(pictures, torch.Generator().manual_seed(1))))
@@ -93,7 +94,8 @@ class Scores(unittest.TestCase):
         self.assertEqual([name for name, value in right.items() if value], ["setting"])
 
     def test_what_is_not_named_is_not_scored(self):
-        self.assertEqual(set(score.marks(Prompt("cat", ("cat",), (None,)), self.seen(ONE, ("cat",)))), {"subject", "count"})
+        right = score.marks(Prompt("cat", ("cat",), (None,)), self.seen(ONE, ("cat",)))
+        self.assertEqual(set(right), {"subject", "count"})
 
     def test_two_subjects_that_swap_colours_are_wrong(self):
         prompt = Prompt("", ("star", "person"), ("red", "blue"), "space", None, "in front of")

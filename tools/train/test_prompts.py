@@ -8,7 +8,7 @@ import itertools
 import unittest
 
 from prompts import SETS, plain, single, subject, two, unseen
-from world import COLOURS, RELATIONS, SETTINGS, SUBJECTS, captions, held_out, sample
+from world import COLOURS, RELATIONS, SETTINGS, SUBJECTS, TIMES, captions, held_out, sample
 
 
 class Prompts(unittest.TestCase):
@@ -57,7 +57,8 @@ class Prompts(unittest.TestCase):
                 self.assertIn(kind, prompt.text)
                 self.assertIn(colour or "", prompt.text)
             self.assertIn(prompt.setting or "", prompt.text.replace("by the sea", "sea"))
-            self.assertEqual(any(hour in prompt.text for hour in ("by day", "sunset", "night", "dawn")), bool(prompt.time))
+            hours = [time for time in TIMES if f" {time}" in prompt.text]
+            self.assertEqual(hours, [prompt.time] if prompt.time else [])
             self.assertFalse(prompt.time and prompt.setting == "space", prompt)
 
     def test_words_are_ones_that_captions_use(self):
