@@ -40,7 +40,7 @@ def scheduler() -> DPMSolverMultistepScheduler:
 
 @torch.inference_mode()
 def draw(networks, prompts, seeds, *, steps=20, cfg=5.0, width=128, height=128) -> list[list[numpy.ndarray]]:
-    """Pictures (H, W, 3) uint8 of each prompt (outer) and seed (inner). networks: tokenizer, text encoder, unet, vae."""
+    """Pictures (H, W, 3) uint8 of each prompt (outer) and seed (inner). networks: what `load_run` gives."""
     tokenizer, text_encoder, unet, vae = networks
     pipe = StableDiffusionPipeline(
         vae=vae,

@@ -159,8 +159,14 @@ def caption(row: dict) -> str:
     """The prompt and seed, and what was seen in their place where that is wrong."""
     seen, right = row["seen"], row["right"]
     wrong = [name for name in CRITERIA if right.get(name) is False and name != "all three"]
-    said = {"subject": ", ".join(seen["subjects"]) or "nothing", "count": str(seen["count"]), "time": seen["time"],
-            "colour": ", ".join(seen["subjects"].values()), "setting": seen["setting"], "relation": seen.get("relation", "")}
+    said = {
+        "subject": ", ".join(seen["subjects"]) or "nothing",
+        "count": str(seen["count"]),
+        "colour": ", ".join(seen["subjects"].values()),
+        "setting": seen["setting"],
+        "time": seen["time"],
+        "relation": seen.get("relation", ""),
+    }
     text = f"{row['prompt']['text']} (seed {row['seed']})"
     return text + (": " + "; ".join(said[name] for name in wrong) if wrong else "")
 

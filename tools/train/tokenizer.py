@@ -2,9 +2,9 @@
 
     python tokenizer.py -o DIR
 
-Writes vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json. The ids are laid out as CLIP's: the 256
-bytes, the 256 bytes at a word's end, one token per merge, <|startoftext|>, <|endoftext|>. Any text encodes, since every
-byte has a token of its own.
+Writes vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json. The ids are laid out as CLIP's: the
+256 bytes, the 256 bytes at a word's end, one token per merge, <|startoftext|>, <|endoftext|>. Any text encodes, since
+every byte has a token of its own.
 """
 
 import argparse
@@ -41,6 +41,9 @@ def corpus(scenes: int) -> list[str]:
 
 def learn_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
     """The `count` merges that shorten the texts most, best first.
+
+    Equally good ones come in another order at each call, since the trainer's hash maps have random seeds: a model has
+    to keep the files of its tokenizer.
 
     Raises ValueError where the texts have too few different words for so many.
     """

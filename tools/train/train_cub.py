@@ -5,6 +5,7 @@
 The first folder of data holds most pictures and all validation pictures; further ones (of other sizes) share `--others`
 of the batches. The rate is constant after a warm-up and falls to zero in the last `--decay-minutes`; before it falls,
 the state is kept as constant.pt, from which `--resume constant.pt --minutes MORE` goes on as if it had never fallen.
+SIGTERM ends a run as its time does: with a checkpoint.
 
 The run's folder holds run.json, log.jsonl, checkpoint.pt, sheets of samples, and the averaged (EMA) weights as
 diffusers saves them: tokenizer/, text_encoder/, unet/.
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ from transformers import CLIPTokenizer
 import latents
 import sample
 from cub_model import PlainAttention, autocast, build_text_encoder, build_unet, load_vae, signal_shares
+from muon import Muon
 
 MAX_SKIPPED = 20
 
@@ -38,7 +41,7 @@ class State:
 
     text_encoder: nn.Module
     unet: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     average: list[Tensor]
     generator: torch.Generator
     step: int = 0
@@ -58,13 +61,18 @@ def new_state(vocabulary: int, args, device: torch.device) -> State:
     unet = build_unet().to(device, memory_format=torch.channels_last).train()
     unet.set_attn_processor(PlainAttention())
     named = [*text_encoder.named_parameters(), *unet.named_parameters()]
-    decayed = [tensor for name, tensor in named if tensor.ndim > 1 and "embedding" not in name]
+    matrices = [tensor for name, tensor in named if tensor.ndim > 1 and "embedding" not in name]
     others = [tensor for name, tensor in named if tensor.ndim <= 1 or "embedding" in name]
-    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, args.beta2), fused=True)
+    groups = [{"params": others, "weight_decay": 0.0}]
+    optimizers = []
+    if args.optimizer == "muon":
+        optimizers.append(Muon(matrices, args.lr, weight_decay=args.weight_decay))
+    else:
+        groups.append({"params": matrices, "weight_decay": args.weight_decay})
+    optimizers.append(torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, args.beta2), fused=True))
     generator = torch.Generator().manual_seed(args.seed)
     average = [tensor.detach().clone() for _, tensor in named]
-    return State(text_encoder, unet, optimizer, average, generator)
+    return State(text_encoder, unet, optimizers, average, generator)
 
 
 def save(state: State, path: Path) -> None:
@@ -73,7 +81,7 @@ def save(state: State, path: Path) -> None:
     content = {
         "text_encoder": state.text_encoder.state_dict(),
         "unet": state.unet.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
         "average": state.average,
         "generator": state.generator.get_state(),
         **counters,
@@ -88,7 +96,8 @@ def restore(state: State, path: Path) -> None:
     content = torch.load(path, map_location="cpu", weights_only=True)
     state.text_encoder.load_state_dict(content["text_encoder"])
     state.unet.load_state_dict(content["unet"])
-    state.optimizer.load_state_dict(content["optimizer"])
+    for optimizer, read in zip(state.optimizers, content["optimizers"], strict=True):
+        optimizer.load_state_dict(read)
     for kept, read in zip(state.average, content["average"], strict=True):
         kept.copy_(read)
     state.generator.set_state(content["generator"])
@@ -132,7 +141,7 @@ class Batches:
         self.kept = len(folders[0].latents) - args.validation
         self.orders: dict[str, tuple[int, numpy.ndarray]] = {}
         if self.kept < args.batch:
-            raise ValueError(f"{folders[0].name}: {self.kept} pictures beside those for validation are less than a batch")
+            raise ValueError(f"{folders[0].name}: without those for validation, {self.kept} pictures are no batch")
 
     def size(self, folder: latents.Pictures) -> int:
         """Pictures of a batch: fewer where they are larger than the first folder's."""
@@ -152,10 +161,10 @@ class Batches:
         columns = torch.randint(folder.tokens.shape[1], (count,), generator=generator).numpy()
         clean, tokens = folder.batch(rows, columns)
         tokens[torch.rand(count, generator=generator) < self.args.drop] = self.empty
-        # One timestep in each of `count` equal ranges: the loss of a batch depends less on luck.
+        # One value in each of `count` equal ranges: the loss of a batch depends less on luck.
         spread = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
         noise = torch.randn(clean.shape, generator=generator)
-        return index == 0, clean, tokens, (spread * 1000).long().clamp(max=999), noise
+        return index == 0, clean, tokens, timesteps(spread, self.args.levels), noise
 
     def validation(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents, token ids, timesteps and noise, the same at each call."""
@@ -169,8 +178,8 @@ class Batches:
     def _rows(self, state: State, folder: latents.Pictures, available: int, count: int) -> numpy.ndarray:
         start = state.drawn.get(folder.name, 0)
         state.drawn[folder.name] = start + count
-        rows = [self._order(folder.name, at // available, available)[at % available] for at in range(start, start + count)]
-        return numpy.sort(numpy.array(rows))
+        places = (divmod(at, available) for at in range(start, start + count))
+        return numpy.sort([self._order(folder.name, epoch, available)[place] for epoch, place in places])
 
     def _order(self, name: str, epoch: int, available: int) -> numpy.ndarray:
         if self.orders.get(name, (None,))[0] != epoch:
@@ -185,15 +194,24 @@ def noised(clean: Tensor, noise: Tensor, shares: Tensor) -> tuple[Tensor, Tensor
     return signal * clean + rest * noise, signal * noise - rest * clean
 
 
-def loss_weights(shares: Tensor, kind: str, gamma: float = 5.0) -> Tensor:
-    """Weights of v's squared error. In terms of the predicted picture's error, v's is worth SNR + 1; `min-snr` makes that
-    min(SNR, gamma) (Hang et al. 2023), `floor` min(SNR + 1, gamma), which forgets the noisiest steps less."""
+def timesteps(spread: Tensor, levels: str) -> Tensor:
+    """Timesteps of numbers spread over 0 to 1: `uniform`, or `normal`: a tenth uniform and the others with log SNR of
+    mean 0 and deviation 2, as a uniform half of the 1000 steps has so much noise (SNR < 0.2) that it teaches little."""
+    uniform = (spread * 1000).long().clamp(max=999)
+    if levels == "uniform":
+        return uniform
+    shares = signal_shares()
+    wanted = 2 * torch.special.ndtri((spread.double() - 0.1) / 0.9)
+    normal = torch.searchsorted((1 / shares - 1).log(), -wanted).clamp(max=999)
+    return torch.where(spread < 0.1, (spread * 10_000).long().clamp(max=999), normal)
+
+
+def loss_weights(shares: Tensor, levels: str, gamma: float = 5.0) -> Tensor:
+    """Weights of v's squared error: for `uniform` timesteps min(SNR, gamma) / (SNR + 1) (Hang et al. 2023), else 1."""
+    if levels == "normal":
+        return torch.ones_like(shares)
     ratio = shares / (1 - shares)
-    if kind == "min-snr":
-        return ratio.clamp(max=gamma) / (ratio + 1)
-    if kind == "floor":
-        return (ratio + 1).clamp(max=gamma) / (ratio + 1)
-    return torch.ones_like(ratio)
+    return ratio.clamp(max=gamma) / (ratio + 1)
 
 
 def learning_rate(args, step: int, seconds: float) -> float:
@@ -207,7 +225,7 @@ def learning_rate(args, step: int, seconds: float) -> float:
     return rate
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(state: State, batches: Batches, shares: Tensor) -> list[float]:
     """The averaged networks' mean squared error of v in four equal ranges of timesteps, from little noise to much."""
     device = shares.device
@@ -228,7 +246,7 @@ def train(state: State, batches: Batches, networks: dict, args, device: torch.de
     unet = torch.compile(state.unet) if args.compile else state.unet
     parameters = state.parameters()
     log = (args.output / "log.jsonl").open("a", encoding="utf-8")
-    total, skipped, decaying = 0.0, 0, False
+    total, skipped, decaying, first = 0.0, 0, False, True
     clock = saved = reported = time.perf_counter()
     reported_step, reported_samples = state.step, state.samples
 
@@ -247,7 +265,9 @@ def train(state: State, batches: Batches, networks: dict, args, device: torch.de
                 rows = sample.draw(parts, sample.PROMPTS, (0, 1))
             sample.sheet(sample.PROMPTS, rows, 3).save(args.output / f"sheet-{state.step:06d}.png")
 
-    while state.seconds < 60 * args.minutes:
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    while state.seconds < 60 * args.minutes and not stopped:
         usual, *batch = batches.draw(state)
         clean, tokens, steps, noise = (part.to(device) for part in batch)
         share = shares[steps]
@@ -256,23 +276,26 @@ def train(state: State, batches: Batches, networks: dict, args, device: torch.de
         if args.schedule == "wsd" and not decaying and rate < args.lr and state.step > args.warmup:
             decaying = True
             save(state, args.output / "constant.pt")
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         with autocast(device):
             context = state.text_encoder(tokens)[0]
             # Other sizes run without compiling: each would cost a minute or two.
             out = (unet if usual else state.unet)(x, steps, context, return_dict=False)[0]
         errors = (out.float() - v).square().mean((1, 2, 3))
-        (errors * loss_weights(share, args.weighting)).mean().backward()
+        (errors * loss_weights(share, args.levels)).mean().backward()
         norm = nn.utils.clip_grad_norm_(parameters, args.clip)
         if torch.isfinite(norm):
-            state.optimizer.step()
+            for optimizer in state.optimizers:
+                optimizer.step()
             skipped = 0
         else:
             skipped += 1
             if skipped > MAX_SKIPPED:
                 raise FloatingPointError(f"step {state.step}: the gradient was not finite {skipped} times in a row")
-        state.optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         decay = min(args.ema, (1 + state.step) / (10 + state.step))
         with torch.no_grad():
             torch._foreach_lerp_(state.average, parameters, 1 - decay)
@@ -280,15 +303,17 @@ def train(state: State, batches: Batches, networks: dict, args, device: torch.de
         state.samples += len(clean)
         total += float(errors.detach().mean())
         now = time.perf_counter()
-        if args.compile and reported_step == 0 and state.step == 1:
+        if first and usual and args.compile:
             clock = saved = reported = now  # compiling is not training
+        first = first and not usual
         state.seconds += now - clock
         clock = now
         if state.step % args.log_every == 0:
             speed = (state.samples - reported_samples) / max(now - reported, 1e-9)
             mean = total / (state.step - reported_step)
-            figures = {"loss": round(mean, 5), "norm": round(float(norm), 4), "rate": rate, "per_second": round(speed, 1)}
-            write(step=state.step, samples=state.samples, minutes=round(state.seconds / 60, 2), **figures)
+            counts = {"step": state.step, "samples": state.samples, "minutes": round(state.seconds / 60, 2)}
+            figures = {"loss": round(mean, 5), "norm": round(float(norm), 4), "per_second": round(speed, 1)}
+            write(**counts, **figures, rate=rate)
             total, reported, reported_step, reported_samples = 0.0, now, state.step, state.samples
         if now - saved > 60 * args.keep_minutes:
             keep()
@@ -305,14 +330,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=90, help="of training in all, earlier ones included")
     parser.add_argument("--resume", nargs="?", const="checkpoint.pt", metavar="FILE", help="go on from the run's FILE")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--others", type=float, default=0.1, help="share of batches from the folders after the first")
     parser.add_argument("--drop", type=float, default=0.1, help="share of captions replaced by the empty one")
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon", help="of matrices and kernels")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=200, help="steps")
     parser.add_argument("--schedule", choices=("wsd", "cosine", "constant"), default="wsd")
     parser.add_argument("--decay-minutes", type=float, default=20)
-    parser.add_argument("--weighting", choices=("min-snr", "floor", "v"), default="min-snr")
+    parser.add_argument("--levels", choices=("normal", "uniform"), default="normal", help="how timesteps are drawn")
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--beta2", type=float, default=0.99)
     parser.add_argument("--clip", type=float, default=1.0, help="largest norm of the gradient")
