@@ -425,6 +425,30 @@ fn tensors_of_the_wrong_shape_are_named() {
 }
 
 #[test]
+fn cub_is_drawn_when_no_model_is_named() {
+    let place = Place::new();
+    let quick = ["-d", "cpu", "--steps", "1", "-s", "1"];
+    place.succeed(&[&["generate", "a red dragon", "-o", "a.png"], &quick[..]].concat());
+    assert_eq!(place.size("a.png"), (128, 128));
+    let text = parameters(&place.bytes("a.png"));
+    assert!(text.contains("Model: cub,"), "{text}");
+    // by its name; what has that name here is told apart
+    fs::create_dir(place.path("cub")).expect("a folder");
+    let output = place.run(&[&["generate", "a red dragon", "-m", "cub", "-o", "b.png"], &quick[..]].concat());
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("./cub"), "{output:?}");
+    assert!(place.bytes("a.png") == place.bytes("b.png"), "it is the same model");
+    place.refuse(&[&["generate", "x", "-m", "./cub"], SMALL].concat(), 1, &["./cub", "model_index.json"]);
+
+    for arguments in [&["info", "--json"][..], &["info", "cub", "--json"]] {
+        let info: Value = serde_json::from_str(&place.succeed(arguments)).expect("JSON");
+        assert!(info["path"] == "cub" && info["problem"].is_null(), "{info}");
+        assert_eq!((&info["prediction"], &info["sample_size"]), (&"v_prediction".into(), &16.into()), "{info}");
+    }
+    assert!(place.succeed(&["plan"]).contains("unet.mid_block.attentions.0"));
+    place.succeed(&[&["trace", "x", "--only", "vae.decoder.conv_out", "-o", "t.safetensors"], &quick[..]].concat());
+}
+
+#[test]
 fn a_model_says_what_it_is_drawn_with() {
     let place = Place::new();
     place.copy_model();

@@ -15,13 +15,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ratel-weights", &["ratel-tensor"]),
     ("ratel-engine", &["ratel-tensor", "ratel-kernels", "ratel-graph"]),
     ("ratel-diffusion", LIBRARIES),
-    ("ratel", LIBRARIES_AND_DIFFUSION),
-    ("ratel-tests", LIBRARIES_AND_DIFFUSION),
-    ("ratel-benches", LIBRARIES_AND_DIFFUSION),
+    ("ratel-cub", &[]),
+    ("ratel", ALL),
+    ("ratel-tests", ALL),
+    ("ratel-benches", ALL),
 ];
 const LIBRARIES: &[&str] =
     &["ratel-tensor", "ratel-kernels", "ratel-graph", "ratel-models", "ratel-weights", "ratel-engine"];
-const LIBRARIES_AND_DIFFUSION: &[&str] = &[
+const ALL: &[&str] = &[
     "ratel-tensor",
     "ratel-kernels",
     "ratel-graph",
@@ -29,6 +30,7 @@ const LIBRARIES_AND_DIFFUSION: &[&str] = &[
     "ratel-weights",
     "ratel-engine",
     "ratel-diffusion",
+    "ratel-cub",
 ];
 
 /// The folders of `shaders/` that hold kernels.

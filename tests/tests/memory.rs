@@ -6,6 +6,7 @@ use ratel_diffusion::random::RandomSource;
 use ratel_diffusion::sampling::{SamplerChoice, SamplerConfig, plan};
 use ratel_engine::{DeviceChoice, Engine, EngineOptions};
 use ratel_graph::{Finished, PlanOptions, Rule};
+use ratel_models::Architecture;
 use std::sync::atomic::AtomicBool;
 
 struct Silent;
@@ -16,7 +17,7 @@ impl Watcher for Silent {
 
 #[test]
 fn a_run_takes_what_its_plan_says() {
-    let model = Model::toy(0).expect("the toy");
+    let model = Model::of_architecture(&Architecture::toy(), 0).expect("the toy");
     let sampler = SamplerConfig::resolve(&model.scheduler, &SamplerChoice::default()).expect("its own sampler");
     let request = Request {
         prompt: "a badger".to_owned(),

@@ -7,9 +7,9 @@ pub mod model;
 mod open;
 pub mod pipeline;
 pub mod random;
+mod random_weights;
 pub mod sampling;
 pub mod schedule;
 pub mod text;
-mod toy;
 
 pub use error::DiffusionError;

@@ -1,7 +1,7 @@
 //! A model ready to draw: what its parts look like, how its prompts are cut into tokens, and where its weights are.
 
+use crate::random_weights::RandomWeights;
 use crate::sampling::{Run, SamplerChoice, SamplerConfig, SchedulerFile, plan};
-use crate::toy::RandomWeights;
 use crate::{DiffusionError, text};
 use ratel_engine::WeightSource;
 use ratel_graph::{Finished, Graph};
@@ -46,15 +46,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// A small model of random weights with the whole topology of SD 1.x, made of a seed.
-    ///
-    /// # Errors
-    /// None that can be caused from outside.
-    pub fn toy(seed: u64) -> Result<Self, DiffusionError> {
-        let name = format!("random weights (seed {seed})");
-        Ok(Model { native_latents: 16, name, ..Self::of_architecture(&Architecture::toy(), seed)? })
-    }
-
     /// A known architecture with random weights: for plans and measurements without a checkpoint.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! The tensors of known architectures: what a checkpoint of SD 1.5 or SD 2.1 holds, without the checkpoint.
 //!
-//! Models are built from a checkpoint's own keys; this goes the other way, for plans without a file, for the random
-//! model of a first run, and for tests.
+//! Models are built from a checkpoint's own keys; this goes the other way, for plans without a file and for tests.
 
 use crate::{TextConfig, UnetConfig, VaeConfig};
 use ratel_kernels::activation::Act;

@@ -91,7 +91,7 @@ pub(crate) struct DrawArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A diffusers folder or a .safetensors file; a small random model when not given
+    /// A diffusers folder or a .safetensors file; when not given, cub, the small model inside the program
     #[arg(short, long, value_name = "PATH")]
     pub model: Option<PathBuf>,
 }
@@ -183,8 +183,9 @@ pub(crate) struct SelftestArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// A diffusers folder or a .safetensors file
-    pub path: PathBuf,
+    /// A diffusers folder or a .safetensors file; when not given, cub, the small model inside the program
+    #[arg(value_name = "PATH")]
+    pub model: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -216,7 +217,6 @@ pub(crate) struct PlanArgs {
 pub(crate) enum Arch {
     Sd15,
     Sd21,
-    Toy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

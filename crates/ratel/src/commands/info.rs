@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// Says what a checkpoint is, and whether a model can be built of it.
 pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
-    let checkpoint = setup::open(&args.path)?;
+    let checkpoint = setup::open(args.model.as_deref())?;
     let info = describe(&checkpoint);
     let problem = setup::checked(checkpoint).err();
     if args.json {

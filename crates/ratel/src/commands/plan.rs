@@ -44,7 +44,6 @@ fn architecture(arch: Arch) -> Architecture {
     match arch {
         Arch::Sd15 => Architecture::sd15(),
         Arch::Sd21 => Architecture::sd21(),
-        Arch::Toy => Architecture::toy(),
     }
 }
 

@@ -43,20 +43,24 @@ pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Fai
     Ok(engine)
 }
 
-/// The checkpoint, or the random model when none is named.
+/// The model of an argument; cub when none is named.
 pub(crate) fn model(args: &ModelArgs) -> Result<Model, Failure> {
-    match &args.model {
-        Some(path) => checked(open(path)?),
-        None => {
-            eprintln!("note: no --model given: a small model of random weights draws patterns, not what was asked");
-            Ok(Model::toy(0)?)
-        }
-    }
+    checked(open(args.model.as_deref())?)
 }
 
-/// Opens a checkpoint.
-pub(crate) fn open(path: &Path) -> Result<Checkpoint, Failure> {
-    Ok(Checkpoint::open(Files::Disk, path).map_err(DiffusionError::from)?)
+/// Opens a checkpoint; cub, which is inside the program, when none is named, or by its name.
+pub(crate) fn open(model: Option<&Path>) -> Result<Checkpoint, Failure> {
+    let cub = Path::new(ratel_cub::NAME);
+    let (files, path) = match model {
+        Some(path) if path.as_os_str() != cub => (Files::Disk, path),
+        named => {
+            if named.is_some() && cub.exists() {
+                eprintln!("note: cub is the model inside the program; what lies here under that name is ./cub");
+            }
+            (Files::Embedded(ratel_cub::FILES), cub)
+        }
+    };
+    Ok(Checkpoint::open(files, path).map_err(DiffusionError::from)?)
 }
 
 /// The model of a checkpoint, which must fit in all its parts before anything is computed.

@@ -1,5 +1,5 @@
-//! A small model of random weights, made in memory: what runs before any checkpoint is at hand. Its pictures mean nothing,
-//! but every layer of Stable Diffusion is in it.
+//! Random weights, made in memory: a known architecture runs with them before any checkpoint of it is at hand. Its pictures
+//! mean nothing.
 
 use half::f16;
 use ratel_engine::{WeightSink, WeightSource};

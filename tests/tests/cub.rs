@@ -1,0 +1,80 @@
+//! Cub, the model inside the program: that it is the folder `models/cub/`, and that it fits.
+
+use ratel_diffusion::model::Model;
+use ratel_diffusion::pipeline::{self, Drawn, Event, Precision, Request, Watcher};
+use ratel_diffusion::random::RandomSource;
+use ratel_diffusion::sampling::SamplerChoice;
+use ratel_engine::Engine;
+use ratel_graph::Rule;
+use ratel_tests::repository::root;
+use ratel_weights::{Checkpoint, Files};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+struct Silent;
+
+impl Watcher for Silent {
+    fn event(&mut self, _event: Event) {}
+}
+
+fn cub() -> Model {
+    let checkpoint = Checkpoint::open(Files::Embedded(ratel_cub::FILES), Path::new(ratel_cub::NAME));
+    Model::of_checkpoint(checkpoint.expect("cub opens")).expect("cub is a model")
+}
+
+/// Two steps on the twins.
+fn draw(model: &Model, prompt: &str, width: usize, height: usize) -> Drawn {
+    let (_, run) = model.sampler(&SamplerChoice::default(), 2).expect("its own sampler");
+    let request = Request {
+        prompt: prompt.to_owned(),
+        negative_prompt: String::new(),
+        width,
+        height,
+        run,
+        cfg_scale: model.defaults.guidance_scale,
+        guidance_rescale: model.defaults.guidance_rescale,
+        seed: 1,
+        noise: RandomSource::Torch,
+        batch: 1,
+        clip_skip: 1,
+        precision: Precision::F32,
+        rules: Rule::ALL.to_vec(),
+        observe: vec![],
+        observe_steps: vec![],
+        keep_steps: false,
+    };
+    pipeline::draw(&Engine::twins(), model, &request, &AtomicBool::new(false), &mut Silent).expect("a picture")
+}
+
+#[test]
+fn inside_is_the_folder() {
+    let (inside, folder) = (cub(), Model::open(&root().join("models/cub")).expect("the folder opens"));
+    assert_eq!((inside.name.as_str(), folder.name.as_str()), ("cub", "cub"));
+    assert_eq!(inside.defaults, folder.defaults);
+    let [a, b] = [&inside, &folder].map(|model| draw(model, "a red dragon", 64, 64));
+    assert!(a.pictures == b.pictures && a.latents.data == b.latents.data, "one model draws one picture");
+    let other = draw(&inside, "a blue fish", 64, 64);
+    assert!(a.pictures != other.pictures, "another prompt, another picture");
+}
+
+#[test]
+fn it_fits() {
+    let cub = cub();
+    cub.check().expect("every tensor that the architecture needs, and no other");
+    assert_eq!((cub.native_latents * cub.latent_scale(), cub.latent_channels()), (128, 4));
+    assert_eq!(cub.tokenizer.max_length(), 77);
+    let tokens = cub.text.0["embeddings.token_embedding.weight"][0];
+    assert_eq!(cub.tokenizer.vocab_size(), tokens, "a row of the table for every token");
+    // any text can be asked for
+    for prompt in ["", "a honey badger under a red star", "🦡 雪 naïve\u{301}\n", "<|endoftext|>", &"word ".repeat(500)]
+    {
+        let ids = cub.tokenizer.encode(prompt).expect("tokens").ids;
+        assert!(ids.len() == 77 && ids.iter().all(|id| (*id as usize) < tokens), "{prompt:.40}: {ids:?}");
+    }
+    // sizes beyond the square that it was trained on
+    for (width, height) in [(136, 72), (8, 8), (64, 192)] {
+        let drawn = draw(&cub, "a boat", width, height);
+        assert_eq!(drawn.pictures[0].len(), 3 * width * height);
+        assert!(drawn.latents.data.iter().all(|value| value.is_finite()), "{width}x{height}");
+    }
+}
