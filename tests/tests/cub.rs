@@ -24,7 +24,12 @@ fn cub() -> Model {
 
 /// Two steps on the twins.
 fn draw(model: &Model, prompt: &str, width: usize, height: usize) -> Drawn {
-    let (_, run) = model.sampler(&SamplerChoice::default(), 2).expect("its own sampler");
+    draw_well(model, prompt, width, height, 2, 1)
+}
+
+/// On the twins.
+fn draw_well(model: &Model, prompt: &str, width: usize, height: usize, steps: usize, seed: u64) -> Drawn {
+    let (_, run) = model.sampler(&SamplerChoice::default(), steps).expect("its own sampler");
     let request = Request {
         prompt: prompt.to_owned(),
         negative_prompt: String::new(),
@@ -33,7 +38,7 @@ fn draw(model: &Model, prompt: &str, width: usize, height: usize) -> Drawn {
         run,
         cfg_scale: model.defaults.guidance_scale,
         guidance_rescale: model.defaults.guidance_rescale,
-        seed: 1,
+        seed,
         noise: RandomSource::Torch,
         batch: 1,
         clip_skip: 1,
@@ -76,5 +81,38 @@ fn it_fits() {
         let drawn = draw(&cub, "a boat", width, height);
         assert_eq!(drawn.pictures[0].len(), 3 * width * height);
         assert!(drawn.latents.data.iter().all(|value| value.is_finite()), "{width}x{height}");
+    }
+}
+
+/// The share of a picture's pixels, RGB, of which `is` is true.
+fn share(picture: &[u8], is: impl Fn(&[u8]) -> bool) -> f64 {
+    let pixels = picture.chunks_exact(3);
+    let total = pixels.len();
+    pixels.filter(|pixel| is(pixel)).count() as f64 / total as f64
+}
+
+#[test]
+fn it_draws_what_is_asked() {
+    let cub = cub();
+    let steps = cub.defaults.steps;
+    let red = |p: &[u8]| p[0] > 150 && p[1] < 90 && p[2] < 90;
+    let purple = |p: &[u8]| p[0] > 90 && p[1] < 90 && p[2] > 130;
+    for seed in [1, 2, 3] {
+        let look = |prompt: &str| draw_well(&cub, prompt, 128, 128, steps, seed).pictures.remove(0);
+        let (a, b) = (look("a big red balloon over a hill by day"), look("a big purple balloon over a hill by day"));
+        for (name, picture, own, other) in
+            [("red", &a, share(&a, red), share(&a, purple)), ("purple", &b, share(&b, purple), share(&b, red))]
+        {
+            assert!(
+                own > 0.04 && other < 0.005,
+                "seed {seed}, {name}: {own:.3} of it has its colour, {other:.3} the other's"
+            );
+            // by day, above the hill, most of the sky is light blue
+            let sky = share(&picture[..3 * 128 * 24], |p| p[2] > 180 && p[2] >= p[0]);
+            assert!(sky > 0.4, "seed {seed}, {name}: {sky:.3} of the sky is blue");
+        }
+        let night = look("a red balloon over a hill at night");
+        let dark = share(&night[..3 * 128 * 24], |p| p.iter().all(|value| *value < 110));
+        assert!(dark > 0.4, "seed {seed}: {dark:.3} of the sky is dark at night");
     }
 }
