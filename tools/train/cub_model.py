@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 WIDTHS = (64, 128, 192)
+ATTENTION = (False, True, False)
+# In image space a picture is 32x32: as much work as 16x16 latents at the first level, with half the channels.
+PIXEL_SIDE = 32
+PIXEL_WIDTHS = (32, 64, 96, 128)
+PIXEL_ATTENTION = (False, False, True, False)
 TEXT_WIDTH = 128
 HEAD_WIDTH = 32
 GROUPS = 16
@@ -23,15 +28,18 @@ SCHEDULE = {
 }
 
 
-def build_unet(widths: tuple[int, ...] = WIDTHS, attention: tuple[bool, ...] = (False, True, False)) -> nn.Module:
-    """A UNet2DConditionModel of three levels with one resnet each on the way down, two on the way up.
+def build_unet(
+    widths: tuple[int, ...] = WIDTHS, attention: tuple[bool, ...] = ATTENTION, channels: int = 4, side: int = 16
+) -> nn.Module:
+    """A UNet2DConditionModel with a level for each width, of one resnet on the way down, two on the way up.
 
     attention: which levels have transformer blocks; the middle always has one. Heads are 32 wide everywhere.
+    channels, side: of latents, or of pictures in image space.
     """
     return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        sample_size=side,
+        in_channels=channels,
+        out_channels=channels,
         layers_per_block=1,
         block_out_channels=widths,
         down_block_types=["CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attention],
@@ -40,6 +48,11 @@ def build_unet(widths: tuple[int, ...] = WIDTHS, attention: tuple[bool, ...] = (
         attention_head_dim=[width // HEAD_WIDTH for width in widths],  # the number of heads, as in SD 1
         norm_num_groups=GROUPS,
     )
+
+
+def build_pixel_unet() -> nn.Module:
+    """The noise predictor of image space."""
+    return build_unet(PIXEL_WIDTHS, PIXEL_ATTENTION, 3, PIXEL_SIDE)
 
 
 def build_text_encoder(vocabulary: int) -> nn.Module:

@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from cub_model import LENGTH, load_vae
+from cub_model import LENGTH, PIXEL_SIDE, load_vae
 
 ENCODE_BATCH = 64
 
@@ -19,7 +19,8 @@ ENCODE_BATCH = 64
 class Pictures:
     """One folder of pictures, all of one size.
 
-    latents: (N, 4, h, w) f16 memory map, scaled. tokens: (N, captions, 77) int16.
+    latents: (N, 4, h, w) f16 memory map, scaled; in image space the pictures themselves, (N, 3, h, w) in -1 to 1.
+    tokens: (N, captions, 77) int16.
     """
 
     name: str
@@ -32,14 +33,15 @@ class Pictures:
         return latents, torch.from_numpy(self.tokens[rows, columns].astype(numpy.int64))
 
 
-def load(folder: Path, vae_folder: Path, tokenizer, device: torch.device) -> Pictures:
-    """Reads a folder of data.py, encoding its pictures with the autoencoder unless that was done before.
+def load(folder: Path, vae_folder: Path | None, tokenizer, device: torch.device) -> Pictures:
+    """Reads a folder of data.py, encoding its pictures with the autoencoder unless that was done before, or, without
+    an autoencoder, shrinking them to PIXEL_SIDE.
 
     Raises ValueError where pictures and captions don't fit together.
     """
     with (folder / "captions.json").open(encoding="utf-8") as file:
         captions = json.load(file)
-    latents = cached_latents(folder, vae_folder, device)
+    latents = cached_latents(folder, vae_folder, device) if vae_folder else shrunk(folder / "images.npy")
     counts = {len(texts) for texts in captions}
     if len(captions) != len(latents) or len(counts) != 1:
         raise ValueError(f"{folder}: {len(latents)} pictures, {len(captions)} lists of captions of lengths {counts}")
@@ -68,6 +70,20 @@ def cached_latents(folder: Path, vae_folder: Path, device: torch.device) -> nump
         encode(numpy.load(pictures, mmap_mode="r"), load_vae(vae_folder).to(device), device, partial)
         os.replace(partial, path)
     return numpy.load(path, mmap_mode="r")
+
+
+def shrunk(path: Path) -> numpy.ndarray:
+    """Pictures (N, H, W, 3) uint8 as (N, 3, h, w) f16 in -1 to 1, each pixel the mean of a square, the shorter side
+    PIXEL_SIDE."""
+    pictures = numpy.load(path, mmap_mode="r")
+    count, height, width, _ = pictures.shape
+    step = min(height, width) // PIXEL_SIDE
+    out = numpy.empty((count, 3, height // step, width // step), numpy.float16)
+    for start in range(0, count, ENCODE_BATCH):
+        rows = pictures[start : start + ENCODE_BATCH].astype(numpy.float32)
+        means = rows.reshape(len(rows), height // step, step, width // step, step, 3).mean((2, 4))
+        out[start : start + ENCODE_BATCH] = (means / 127.5 - 1).transpose(0, 3, 1, 2)
+    return out
 
 
 @torch.inference_mode()

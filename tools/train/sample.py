@@ -15,7 +15,7 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet
 from PIL import Image, ImageDraw
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from cub_model import SCHEDULE, autocast, load_vae
+from cub_model import LENGTH, SCHEDULE, autocast, load_vae
 
 PROMPTS = (
     "a red dragon over a city at night",
@@ -40,8 +40,15 @@ def scheduler() -> DPMSolverMultistepScheduler:
 
 @torch.inference_mode()
 def draw(networks, prompts, seeds, *, steps=20, cfg=5.0, width=128, height=128) -> list[list[numpy.ndarray]]:
-    """Pictures (H, W, 3) uint8 of each prompt (outer) and seed (inner). networks: what `load_run` gives."""
+    """Pictures (H, W, 3) uint8 of each prompt (outer) and seed (inner). networks: what `load_run` gives.
+
+    In image space, which is where there is no autoencoder, the UNet's pictures are enlarged to this size.
+    """
     tokenizer, text_encoder, unet, vae = networks
+    if vae is None:
+        columns = [draw_pixels(networks[:3], prompts, seed, steps, cfg) for seed in seeds]
+        scale = height // unet.config.sample_size
+        return [[picture.repeat(scale, 0).repeat(scale, 1) for picture in row] for row in zip(*columns)]
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -71,6 +78,25 @@ def draw(networks, prompts, seeds, *, steps=20, cfg=5.0, width=128, height=128) 
     return [list(row) for row in zip(*columns)]
 
 
+def draw_pixels(networks, prompts, seed: int, steps: int, cfg: float) -> list[numpy.ndarray]:
+    """Pictures (H, W, 3) uint8 by a noise predictor of image space. networks: tokenizer, text encoder, unet."""
+    tokenizer, text_encoder, unet = networks
+    texts = ["", *prompts]
+    ids = tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")["input_ids"]
+    shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    steps_of = scheduler()
+    steps_of.set_timesteps(steps)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).repeat(len(prompts), 1, 1, 1).to(unet.device)
+    with autocast(unet.device):
+        context = text_encoder(ids.to(unet.device))[0]
+        for timestep in steps_of.timesteps:
+            plain = unet(x, timestep, context[:1].expand(len(x), -1, -1)).sample.float()
+            asked = unet(x, timestep, context[1:]).sample.float()
+            x = steps_of.step(plain + cfg * (asked - plain), timestep, x).prev_sample
+    pictures = (127.5 * (x.float() + 1)).clamp(0, 255).round().byte()
+    return list(pictures.permute(0, 2, 3, 1).cpu().numpy())
+
+
 def sheet(prompts, rows, across: int = 1) -> Image.Image:
     """One picture of all: under its prompt, each prompt's pictures; `across` prompts beside each other."""
     height, width, _ = rows[0][0].shape
@@ -85,13 +111,15 @@ def sheet(prompts, rows, across: int = 1) -> Image.Image:
 
 
 def load_run(run: Path, vae_folder: Path | None = None, device: str = "cpu"):
-    """tokenizer, text encoder, unet and vae of a run; the autoencoder is the one it was trained with unless given."""
+    """tokenizer, text encoder, unet and vae of a run; the autoencoder is the one it was trained with unless given, and
+    None in image space."""
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    vae_folder = vae_folder or settings["vae"]
     return (
         CLIPTokenizer.from_pretrained(run / "tokenizer"),
         CLIPTextModel.from_pretrained(run / "text_encoder").to(device),
         UNet2DConditionModel.from_pretrained(run / "unet").to(device),
-        load_vae(Path(vae_folder or settings["vae"])).to(device),
+        load_vae(Path(vae_folder)).to(device) if vae_folder else None,
     )
 
 

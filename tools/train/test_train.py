@@ -13,6 +13,7 @@ import numpy
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers.models.attention_processor import Attention
+from safetensors.torch import load_file
 
 import cub_model
 import latents
@@ -97,18 +98,19 @@ class Runs(unittest.TestCase):
         small.start()
         self.addCleanup(small.stop)
 
-    def args(self, output: str):
+    def args(self, output: str, *words):
         root = self.root
-        words = ["--data", root / "square", root / "wide", "--vae", root / "vae", "--tokenizer", root / "tokenizer"]
+        words = words or ("--vae", root / "vae", "--tokenizer", root / "tokenizer")
+        words = [*words, "--data", root / "square", root / "wide"]
         words += ["-o", root / output, "--batch", "8", "--validation", "8", "--no-compile", "--warmup", "2"]
         with mock.patch("sys.argv", ["train_cub.py", *map(str, words)]):
             return train_cub.arguments()
 
-    def prepared(self, output: str):
-        args = self.args(output)
+    def prepared(self, output: str, *words):
+        args = self.args(output, *words)
         args.output.mkdir(exist_ok=True)
         device = torch.device("cpu")
-        words = train_cub.CLIPTokenizer.from_pretrained(args.tokenizer)
+        words = train_cub.CLIPTokenizer.from_pretrained(self.root / "tokenizer")
         with contextlib.redirect_stdout(io.StringIO()):
             folders = [latents.load(folder, args.vae, words, device) for folder in args.data]
         batches = train_cub.Batches(folders, args, latents.token_ids(words, [[""]])[0, 0])
@@ -125,7 +127,7 @@ class Runs(unittest.TestCase):
 
         args.minutes, args.schedule = 1e9, "constant"
         with mock.patch.object(batches, "draw", counted), contextlib.redirect_stdout(io.StringIO()):
-            train_cub.train(state, batches, {"tokenizer": None, "vae": None}, args, device)
+            train_cub.train(state, batches, None, args, device)
         return state
 
     def test_resumed_run_takes_the_same_steps(self):
@@ -158,6 +160,26 @@ class Runs(unittest.TestCase):
         rows = numpy.concatenate([batches._rows(state, batches.folders[0], 16, 8) for _ in range(4)])
         self.assertEqual(sorted(rows[:16]), list(range(16)))
         self.assertEqual(sorted(rows[16:]), list(range(16)))
+
+    def test_image_space_leaves_the_text_encoder_as_it_is(self):
+        self.train(self.prepared("cub"), 1)
+        words = ("--text-encoder", self.root / "cub")
+        with mock.patch.object(train_cub, "build_pixel_unet", lambda: cub_model.build_unet((32, 32, 64), channels=3)):
+            prepared = self.prepared("pixels", *words)
+        before = [tensor.clone() for tensor in prepared[0].unet.parameters()]
+        state = self.train(prepared, 2)
+        self.assertTrue(any((a != b).any() for a, b in zip(before, state.unet.parameters(), strict=True)))
+        kept, first = (load_file(self.root / run / "text_encoder" / "model.safetensors") for run in ("pixels", "cub"))
+        self.assertEqual(kept.keys(), first.keys())
+        for name, tensor in kept.items():
+            torch.testing.assert_close(tensor, first[name], atol=0, rtol=0)
+
+    def test_pictures_of_image_space_are_means_of_squares(self):
+        with mock.patch.object(latents, "PIXEL_SIDE", 8):
+            found = latents.shrunk(self.root / "wide" / "images.npy")
+        self.assertEqual(found.shape, (24, 3, 8, 16))
+        pixels = numpy.load(self.root / "wide" / "images.npy")[5, 4:8, 12:16, 1]
+        self.assertAlmostEqual(float(found[5, 1, 1, 3]), pixels.mean() / 127.5 - 1, delta=1e-3)
 
     def test_latents_are_the_scaled_means(self):
         vae = cub_model.load_vae(self.root / "vae")

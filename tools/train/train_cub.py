@@ -1,6 +1,10 @@
-"""Trains cub's text encoder and UNet together on cached latents.
+"""Trains cub's text encoder and UNet together on cached latents, or a UNet of image space beside a trained cub.
 
     python train_cub.py --data DIR [DIR ...] --vae RUN --tokenizer DIR -o RUN [--minutes 90] [--resume]
+    python train_cub.py --data DIR [DIR ...] --text-encoder RUN -o RUN [--minutes 90] [--resume]
+
+The second command has no autoencoder: the UNet learns 32x32 pictures themselves, from the prompts as the text encoder
+of RUN encodes them, which stays as it is.
 
 The first folder of data holds most pictures and all validation pictures; further ones (of other sizes) share `--others`
 of the batches. The rate is constant after a warm-up and falls to zero in the last `--decay-minutes`; before it falls,
@@ -25,11 +29,12 @@ from pathlib import Path
 import numpy
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 import latents
 import sample
-from cub_model import PlainAttention, autocast, build_text_encoder, build_unet, load_vae, signal_shares
+from cub_model import PlainAttention, autocast, load_vae, signal_shares
+from cub_model import build_pixel_unet, build_text_encoder, build_unet
 from muon import Muon
 
 MAX_SKIPPED = 20
@@ -50,17 +55,24 @@ class State:
     drawn: dict[str, int] = field(default_factory=dict)
 
     def parameters(self) -> list[Tensor]:
-        """Of both networks, in a fixed order."""
-        return [*self.text_encoder.parameters(), *self.unet.parameters()]
+        """What is trained, in a fixed order."""
+        both = [*self.text_encoder.parameters(), *self.unet.parameters()]
+        return [tensor for tensor in both if tensor.requires_grad]
 
 
 def new_state(vocabulary: int, args, device: torch.device) -> State:
     """Fresh networks. Matrices and kernels have weight decay; biases, norms and embeddings don't."""
     torch.manual_seed(args.seed)
-    text_encoder = build_text_encoder(vocabulary).to(device).train()
-    unet = build_unet().to(device, memory_format=torch.channels_last).train()
+    if args.text_encoder:
+        text_encoder = CLIPTextModel.from_pretrained(args.text_encoder / "text_encoder").to(device)
+        text_encoder.requires_grad_(False)
+    else:
+        text_encoder = build_text_encoder(vocabulary).to(device)
+    unet = (build_unet() if args.vae else build_pixel_unet()).to(device, memory_format=torch.channels_last)
     unet.set_attn_processor(PlainAttention())
+    text_encoder.train(), unet.train()
     named = [*text_encoder.named_parameters(), *unet.named_parameters()]
+    named = [(name, tensor) for name, tensor in named if tensor.requires_grad]
     matrices = [tensor for name, tensor in named if tensor.ndim > 1 and "embedding" not in name]
     others = [tensor for name, tensor in named if tensor.ndim <= 1 or "embedding" in name]
     groups = [{"params": others, "weight_decay": 0.0}]
@@ -240,8 +252,8 @@ def validate(state: State, batches: Batches, shares: Tensor) -> list[float]:
     return [round(float(part.mean()), 5) for part in torch.cat(errors).chunk(4)]
 
 
-def train(state: State, batches: Batches, networks: dict, args, device: torch.device) -> None:
-    """Steps until the time is up. networks: what sheets need beside the state: tokenizer and vae."""
+def train(state: State, batches: Batches, networks: dict | None, args, device: torch.device) -> None:
+    """Steps until the time is up. networks: what sheets need beside the state: tokenizer and vae. None: no sheets."""
     shares = signal_shares().float().to(device)
     unet = torch.compile(state.unet) if args.compile else state.unet
     parameters = state.parameters()
@@ -259,7 +271,7 @@ def train(state: State, batches: Batches, networks: dict, args, device: torch.de
         save_average(state, args.output)
         ranges = validate(state, batches, shares)
         write(step=state.step, validation=round(sum(ranges) / 4, 5), ranges=ranges)
-        if networks["vae"] is not None:
+        if networks is not None:
             with averaged(state):
                 parts = networks["tokenizer"], state.text_encoder, state.unet, networks["vae"]
                 rows = sample.draw(parts, sample.PROMPTS, (0, 1))
@@ -325,8 +337,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of data.py; the first one leads")
-    parser.add_argument("--vae", type=Path, required=True, help="a run of train_vae.py")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a folder of tokenizer.py")
+    parser.add_argument("--vae", type=Path, help="a run of train_vae.py")
+    parser.add_argument("--tokenizer", type=Path, help="a folder of tokenizer.py")
+    parser.add_argument("--text-encoder", type=Path, metavar="RUN", help="of this script, for a UNet of image space")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=90, help="of training in all, earlier ones included")
     parser.add_argument("--resume", nargs="?", const="checkpoint.pt", metavar="FILE", help="go on from the run's FILE")
@@ -348,12 +361,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=20, help="steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    given = [args.vae is not None, args.tokenizer is not None, args.text_encoder is not None]
+    if given not in ([True, True, False], [False, False, True]):
+        parser.error("needs either --vae and --tokenizer, or --text-encoder")
+    return args
 
 
 def main() -> None:
     """Loads, trains, saves."""
     args = arguments()
+    args.tokenizer = args.tokenizer or args.text_encoder / "tokenizer"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = args.output / "checkpoint.pt"
     if checkpoint.exists() and not args.resume:
@@ -370,7 +388,8 @@ def main() -> None:
     state = new_state(len(tokenizer), args, device)
     if args.resume:
         restore(state, args.output / args.resume)
-    train(state, batches, {"tokenizer": tokenizer, "vae": load_vae(args.vae).to(device)}, args, device)
+    vae = load_vae(args.vae).to(device) if args.vae else None
+    train(state, batches, {"tokenizer": tokenizer, "vae": vae}, args, device)
 
 
 if __name__ == "__main__":

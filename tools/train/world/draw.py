@@ -60,7 +60,7 @@ def _subject(canvas, subject: Subject, scene: Scene, across, down):
     if subject.cloud:
         _cloud(canvas, subject, scene)
     scale = subject.height
-    canvas.scale(-scale * subject.stretch if subject.flip else scale * subject.stretch, scale)
+    canvas.scale(scale * subject.stretch, scale)
     if subject.aloft:
         canvas.rotate(rng.uniform(-6, 6))
     border = BORDER / scale

@@ -16,8 +16,8 @@ HEIGHTS = {"small": (0.38, 0.46), "medium": (0.50, 0.62), "large": (0.68, 0.80)}
 class Subject:
     """One thing of the picture. `x` is a fraction of the width, `foot` of the height: where it stands.
 
-    `height` is in units of the picture's shorter side; `stretch` widens it; `flip` lets it look to the left.
-    `look` seeds the small details.
+    `height` is in units of the picture's shorter side; `stretch` widens it. `look` seeds the small details.
+    All look to the right, as in a field guide: a small model that sees both draws creatures with two heads.
     """
 
     kind: str
@@ -28,7 +28,6 @@ class Subject:
     foot: float
     height: float
     stretch: float
-    flip: bool
     aloft: bool
     cloud: bool
     look: int
@@ -126,5 +125,4 @@ def _subject(rng, name, size, heights, x, aloft, setting, role):
     stretch = rng.uniform(0.9, 1.12)
     reach = min(0.5, HALF_WIDTH.get(kind, 0.5) * stretch * height + 0.02)
     x = min(max(x, reach), 1 - reach)
-    return Subject(kind, colour, size, pose, x, foot, height, stretch, rng.random() < 0.5, aloft, cloud,
-                   rng.randrange(1 << 30))
+    return Subject(kind, colour, size, pose, x, foot, height, stretch, aloft, cloud, rng.randrange(1 << 30))
