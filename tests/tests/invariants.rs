@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ratel-weights", &["ratel-tensor"]),
     ("ratel-engine", &["ratel-tensor", "ratel-kernels", "ratel-graph"]),
     ("ratel-diffusion", LIBRARIES),
+    ("ratel-profile", &["ratel-tensor", "ratel-kernels", "ratel-graph", "ratel-engine"]),
     ("ratel-cub", &[]),
     ("ratel", ALL),
     ("ratel-tests", ALL),
@@ -30,6 +31,7 @@ const ALL: &[&str] = &[
     "ratel-weights",
     "ratel-engine",
     "ratel-diffusion",
+    "ratel-profile",
     "ratel-cub",
 ];
 

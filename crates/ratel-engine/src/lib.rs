@@ -2,6 +2,7 @@
 //!
 //! - [`Engine`] is an open device (or the twins): it makes [`Buffer`]s and runs one op at a time.
 //! - [`Session`] is a plan in memory, ready to run any number of times, observed or timed step by step.
+//! - [`Tape`] records what runs on an engine, and when.
 //! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand.
 //!
 //! Only this crate names wgpu. It never prints, and no input makes it panic: whatever a driver reports becomes an
@@ -19,6 +20,7 @@ mod memory;
 mod pipeline;
 mod profile;
 mod session;
+mod tape;
 mod weights;
 
 pub use buffer::Buffer;
@@ -29,4 +31,5 @@ pub use error::EngineError;
 pub use memory::MemoryUse;
 pub use profile::Profile;
 pub use session::{Hooks, Progress, Session};
+pub use tape::{Recording, Span, Tape, TapeOptions, Timed};
 pub use weights::{WeightSink, WeightSource};

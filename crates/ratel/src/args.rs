@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Record the outputs of layers, or compare two recordings
     Trace(TraceArgs),
+    /// Time every dispatch of a generation: where the time goes, what binds, what could be gained; or compare two profiles
+    Profile(ProfileArgs),
 }
 
 #[derive(Debug, Args)]
@@ -265,6 +267,90 @@ pub(crate) struct DiffArgs {
     /// Relative error from which a layer counts as different
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ProfileArgs {
+    #[command(subcommand)]
+    pub diff: Option<ProfileCommand>,
+    #[command(flatten)]
+    pub record: ProfileRunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Compare two profiles in JSON lines, kernel by kernel and module by module, with the noise of their runs
+    Diff(ProfileDiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileRunArgs {
+    #[command(flatten)]
+    pub draw: DrawArgs,
+    /// Time only these of the sampler's steps, from 0: A..B without B, A.., ..B, or one
+    #[arg(long, value_name = "A..B")]
+    pub steps_range: Option<String>,
+    /// Print only this table; by module and by kernel when not given
+    #[arg(long, value_enum)]
+    pub group_by: Option<GroupBy>,
+    /// Rows of a table; 15 when not given, all with --json
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Timed runs, for medians and their noise
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: usize,
+    /// One timed run alone: without a warm-up, and without the run beside it that tells what profiling costs
+    #[arg(long, conflicts_with = "repeat")]
+    pub once: bool,
+    /// Also write the profile; .html a page, .json a trace for Perfetto, .csv a table, .jsonl for `ratel profile diff`,
+    /// .folded stacks for flame graphs
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The file's format, where its name does not say
+    #[arg(long, value_enum, requires = "output")]
+    pub format: Option<FormatArg>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupBy {
+    /// The module, by diffusers' name
+    Module,
+    /// The kernel
+    Kernel,
+    /// The kernel and the sizes it ran on
+    Shape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// Chrome's trace events, for Perfetto
+    Trace,
+    /// A line for each dispatch
+    Csv,
+    /// A JSON object for each dispatch, for `ratel profile diff`
+    Jsonl,
+    /// Folded stacks, for flame graphs
+    Folded,
+    /// A page with the roofline, a table and the memory
+    Html,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileDiffArgs {
+    /// A profile
+    pub a: PathBuf,
+    /// What it is compared with
+    pub b: PathBuf,
+    /// Rows of a table; 15 when not given, all with --json
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info::run(args),
         Command::Plan(args) => commands::plan::run(args),
         Command::Trace(args) => commands::trace::run(args),
+        Command::Profile(args) => commands::profile::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,8 @@ mod from_file;
 pub(crate) mod generate;
 pub(crate) mod info;
 pub(crate) mod plan;
+pub(crate) mod profile;
+mod profile_tables;
 pub(crate) mod selftest;
 pub(crate) mod setup;
 pub(crate) mod trace;

@@ -1,0 +1,119 @@
+//! Sums over dispatches that belong together.
+
+use crate::{Bound, Dispatch, Profile, Samples};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What dispatches are summed up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grouping {
+    /// The module, over all steps.
+    Module,
+    /// The kernel, in all its variants.
+    Kernel,
+    /// The kernel and the sizes it ran on.
+    Shape,
+}
+
+impl Grouping {
+    /// All of them.
+    pub const ALL: [Grouping; 3] = [Grouping::Module, Grouping::Kernel, Grouping::Shape];
+
+    /// The group of a dispatch.
+    pub fn name(self, dispatch: &Dispatch) -> String {
+        match self {
+            Grouping::Module => dispatch.module.clone(),
+            Grouping::Kernel => dispatch.kernel.clone(),
+            Grouping::Shape => format!("{} {}", dispatch.kernel, dispatch.shape),
+        }
+    }
+}
+
+/// Dispatches that belong together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// What they share.
+    pub name: String,
+    /// The kernels that did them.
+    pub kernels: Vec<String>,
+    /// The kernels' WGSL files; none for CPU twins.
+    pub files: Vec<String>,
+    /// How many there are.
+    pub dispatches: usize,
+    /// Nanoseconds in a run, all together.
+    pub ns: Samples,
+    /// Of the time of all dispatches, 0 to 1.
+    pub share: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Bytes that must be moved.
+    pub bytes: f64,
+    /// Floating-point operations a second.
+    pub flops_per_second: f64,
+    /// Bytes a second, of those that must be moved.
+    pub bytes_per_second: f64,
+    /// Nanoseconds at the roof, where one is known.
+    pub roof_ns: Option<f64>,
+    /// The share of the attainable roof min(F, I B) that was reached; more than 1 where data came from a cache.
+    pub roof_share: Option<f64>,
+    /// Nanoseconds between the time taken and the time at the roof: what a better kernel could gain at most.
+    pub gain_ns: Option<f64>,
+    /// What binds for most of the time, where a roof is known.
+    pub bound: Option<Bound>,
+}
+
+fn per_second(what: f64, ns: f64) -> f64 {
+    if ns > 0.0 { what / ns * 1e9 } else { 0.0 }
+}
+
+/// The dispatches of a profile summed up, the longest first.
+pub fn rows(profile: &Profile, grouping: Grouping) -> Vec<Row> {
+    let mut groups: BTreeMap<String, Vec<&Dispatch>> = BTreeMap::new();
+    for dispatch in &profile.dispatches {
+        groups.entry(grouping.name(dispatch)).or_default().push(dispatch);
+    }
+    let total = Samples::of_sums(profile.dispatches.iter().map(|dispatch| &dispatch.ns[..])).median;
+    let mut rows: Vec<Row> =
+        groups.into_iter().map(|(name, dispatches)| row(name, &dispatches, total, profile)).collect();
+    rows.sort_by(|a, b| b.ns.median.total_cmp(&a.ns.median).then_with(|| a.name.cmp(&b.name)));
+    rows
+}
+
+fn row(name: String, dispatches: &[&Dispatch], total: f64, profile: &Profile) -> Row {
+    let ns = Samples::of_sums(dispatches.iter().map(|dispatch| &dispatch.ns[..]));
+    let distinct = |of: &dyn Fn(&Dispatch) -> Option<String>| -> Vec<String> {
+        dispatches.iter().filter_map(|dispatch| of(dispatch)).collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    let mut at_roof = profile.run.roof.as_ref().map(|_| 0.0);
+    let mut bound_for: BTreeMap<Bound, f64> = BTreeMap::new();
+    if let Some(roof) = &profile.run.roof {
+        for dispatch in dispatches {
+            let limit = roof.limit(dispatch.flops, dispatch.bytes, dispatch.unit);
+            at_roof = at_roof.map(|sum| sum + limit.ns);
+            *bound_for.entry(limit.bound).or_default() += dispatch.ns.first().map_or(0.0, |ns| *ns as f64);
+        }
+    }
+    let (flops, bytes) = sums(dispatches);
+    Row {
+        name,
+        kernels: distinct(&|dispatch| Some(dispatch.kernel.clone())),
+        files: distinct(&|dispatch| dispatch.file.clone()),
+        dispatches: dispatches.len(),
+        ns,
+        share: if total > 0.0 { ns.median / total } else { 0.0 },
+        flops,
+        bytes,
+        flops_per_second: per_second(flops, ns.median),
+        bytes_per_second: per_second(bytes, ns.median),
+        roof_ns: at_roof,
+        roof_share: at_roof.filter(|_| ns.median > 0.0).map(|roof| roof / ns.median),
+        gain_ns: at_roof.map(|roof| (ns.median - roof).max(0.0)),
+        bound: bound_for.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(bound, _)| bound),
+    }
+}
+
+/// Operations and bytes of dispatches.
+fn sums(dispatches: &[&Dispatch]) -> (f64, f64) {
+    (dispatches.iter().map(|dispatch| dispatch.flops).sum(), dispatches.iter().map(|dispatch| dispatch.bytes).sum())
+}

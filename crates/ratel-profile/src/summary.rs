@@ -1,0 +1,161 @@
+//! Where the time of a run went, and what could be gained.
+
+use crate::{Bound, Grouping, Profile, Samples, rows};
+use serde::Serialize;
+
+/// A run in a few numbers. Times are of the recorded spans without the loading of weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Nanoseconds of the host's clock.
+    pub wall_ns: Samples,
+    /// Nanoseconds of all dispatches, one after the other.
+    pub device_ns: Samples,
+    /// Nanoseconds of the first run in which at least one dispatch was running.
+    pub busy_ns: f64,
+    /// Nanoseconds of the first run in which none was: the device waited for the host.
+    pub idle_ns: f64,
+    /// Nanoseconds of the first run in which weights were loaded.
+    pub loading_ns: f64,
+    /// The most that the engine held at a time, in bytes.
+    pub peak_bytes: u64,
+    /// Dispatches in a run.
+    pub dispatches: usize,
+    /// Floating-point operations of a run.
+    pub flops: f64,
+    /// Bytes that a run must move.
+    pub bytes: f64,
+    /// Each stage, in the order of the run.
+    pub stages: Vec<StageSummary>,
+    /// What profiling cost, where runs without it were measured beside.
+    pub cost: Option<Cost>,
+    /// Kernels by what a better one could gain at most; empty where no roof is known.
+    pub gains: Vec<Gain>,
+}
+
+/// A stage of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageSummary {
+    /// Its name.
+    pub stage: String,
+    /// Nanoseconds of the host's clock. What is given to the device in one stage may run in the next.
+    pub wall_ns: Samples,
+    /// Nanoseconds of its dispatches.
+    pub device_ns: Samples,
+    /// Dispatches.
+    pub dispatches: usize,
+    /// Floating-point operations.
+    pub flops: f64,
+}
+
+/// What profiling cost: the same run with and without timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Cost {
+    /// Nanoseconds of a run in which dispatches were timed.
+    pub timed_ns: Samples,
+    /// Nanoseconds of a run in which they were not.
+    pub plain_ns: Samples,
+}
+
+impl Cost {
+    /// The difference of the medians as a share of the plain run; negative where the timed run happened to be faster.
+    pub fn share(&self) -> f64 {
+        if self.plain_ns.median > 0.0 { self.timed_ns.median / self.plain_ns.median - 1.0 } else { 0.0 }
+    }
+
+    /// Whether the two kinds of run can't be told apart: their ranges overlap, or there is one of each.
+    pub fn within_noise(&self) -> bool {
+        self.timed_ns.low <= self.plain_ns.high && self.plain_ns.low <= self.timed_ns.high
+    }
+}
+
+/// What a better kernel could gain at most.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Gain {
+    /// The kernel.
+    pub kernel: String,
+    /// Nanoseconds that its dispatches take in a run.
+    pub ns: f64,
+    /// Nanoseconds that they would take at the roof.
+    pub roof_ns: f64,
+    /// The difference.
+    pub gain_ns: f64,
+    /// The difference as a share of the run's wall time.
+    pub share_of_wall: f64,
+    /// What binds for most of the time.
+    pub bound: Option<Bound>,
+}
+
+/// The name of the stage in which weights go to the device.
+const LOADING: &str = "loading";
+
+/// Sums a profile up.
+pub fn summary(profile: &Profile) -> Summary {
+    let working = || profile.spans.iter().filter(|span| span.stage != LOADING);
+    let wall_ns = Samples::of_sums(working().map(|span| &span.ns[..]));
+    let plain_ns = Samples::of_sums(working().map(|span| &span.plain_ns[..]));
+    let device_ns = Samples::of_sums(profile.dispatches.iter().map(|dispatch| &dispatch.ns[..]));
+    let first = |samples: &[u64]| samples.first().map_or(0.0, |ns| *ns as f64);
+    let busy_ns = busy(profile);
+    let first_wall: f64 = working().map(|span| first(&span.ns)).sum();
+
+    let mut stages: Vec<StageSummary> = Vec::new();
+    for span in working() {
+        if !stages.iter().any(|known| known.stage == span.stage) {
+            stages.push(stage(profile, &span.stage));
+        }
+    }
+    let mut gains: Vec<Gain> = rows(profile, Grouping::Kernel)
+        .into_iter()
+        .filter_map(|row| {
+            let gain_ns = row.gain_ns?;
+            let share_of_wall = if wall_ns.median > 0.0 { gain_ns / wall_ns.median } else { 0.0 };
+            let (ns, roof_ns, bound) = (row.ns.median, row.roof_ns?, row.bound);
+            Some(Gain { kernel: row.name, ns, roof_ns, gain_ns, share_of_wall, bound })
+        })
+        .collect();
+    gains.sort_by(|a, b| b.gain_ns.total_cmp(&a.gain_ns));
+    Summary {
+        wall_ns,
+        device_ns,
+        busy_ns,
+        idle_ns: (first_wall - busy_ns).max(0.0),
+        loading_ns: profile.spans.iter().filter(|span| span.stage == LOADING).map(|span| first(&span.ns)).sum(),
+        peak_bytes: profile.run.peak_bytes,
+        dispatches: profile.dispatches.len(),
+        flops: profile.dispatches.iter().map(|dispatch| dispatch.flops).sum(),
+        bytes: profile.dispatches.iter().map(|dispatch| dispatch.bytes).sum(),
+        stages,
+        cost: (plain_ns.count > 0).then_some(Cost { timed_ns: wall_ns, plain_ns }),
+        gains,
+    }
+}
+
+fn stage(profile: &Profile, name: &str) -> StageSummary {
+    let spans = profile.spans.iter().filter(|span| span.stage == name);
+    let dispatches: Vec<_> = profile.dispatches.iter().filter(|dispatch| dispatch.stage == name).collect();
+    StageSummary {
+        stage: name.to_owned(),
+        wall_ns: Samples::of_sums(spans.map(|span| &span.ns[..])),
+        device_ns: Samples::of_sums(dispatches.iter().map(|dispatch| &dispatch.ns[..])),
+        dispatches: dispatches.len(),
+        flops: dispatches.iter().map(|dispatch| dispatch.flops).sum(),
+    }
+}
+
+/// Nanoseconds of the first run in which at least one dispatch was running: a device may run several at once.
+fn busy(profile: &Profile) -> f64 {
+    let mut times: Vec<(u64, u64)> = profile
+        .dispatches
+        .iter()
+        .map(|dispatch| {
+            (dispatch.begin_ns, dispatch.begin_ns.saturating_add(dispatch.ns.first().copied().unwrap_or(0)))
+        })
+        .collect();
+    times.sort_unstable();
+    let (mut sum, mut until) = (0.0, 0);
+    for (begin, end) in times {
+        sum += end.saturating_sub(begin.max(until)) as f64;
+        until = until.max(end);
+    }
+    sum
+}
