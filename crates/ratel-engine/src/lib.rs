@@ -9,6 +9,7 @@
 //! [`EngineError`].
 
 mod buffer;
+mod cache;
 mod check;
 mod cpu;
 mod device;
@@ -19,17 +20,20 @@ mod gpu;
 mod memory;
 mod pipeline;
 mod profile;
+mod roof;
 mod session;
 mod tape;
 mod weights;
 
 pub use buffer::Buffer;
+pub use cache::cache_folder;
 pub use check::{Check, Row, selftest};
 pub use device::{CooperativeMatrix, DeviceChoice, DeviceInfo, DeviceKind};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use memory::MemoryUse;
 pub use profile::Profile;
+pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};
 pub use weights::{WeightSink, WeightSource};
