@@ -168,3 +168,59 @@ fn settings(a: &Profile, b: &Profile) -> Vec<String> {
     let pairs = facts(a).into_iter().zip(facts(b)).filter(|((_, a), (_, b))| a != b);
     pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn differences_are_told_from_noise() {
+        let a = example::profile();
+        let mut b = a.clone();
+        b.run.steps = 4;
+        for dispatch in &mut b.dispatches {
+            match dispatch.kernel.as_str() {
+                "conv2d_tiled" => {
+                    dispatch.kernel = "conv2d_subgroup".to_owned();
+                    dispatch.ns.iter_mut().for_each(|ns| *ns /= 2);
+                }
+                "group_norm" => dispatch.ns = vec![900_000, 1_100_000, 1_050_000],
+                _ => dispatch.ns = vec![300_000; 3],
+            }
+        }
+        let diff = diff(&a, &b);
+        assert_eq!(diff.settings, ["steps: 2 against 4"]);
+        assert!((diff.chance - 0.1).abs() < 1e-12, "two of the twenty orders of three and three");
+        let verdicts = |changes: &[Change]| -> Vec<(String, Verdict)> {
+            changes.iter().map(|change| (change.name.clone(), change.verdict)).collect()
+        };
+        let named = |name: &str, verdict| (name.to_owned(), verdict);
+        assert_eq!(
+            verdicts(&diff.modules),
+            [
+                named("unet.down_blocks.0.resnets.0.conv1", Verdict::Faster),
+                named("sampler.combine", Verdict::Slower),
+                named("unet.down_blocks.0.resnets.0.norm1", Verdict::Noise),
+            ]
+        );
+        let conv = &diff.modules[0];
+        assert_eq!((conv.difference_ns(), conv.ratio()), (-2.1e6, Some(0.5)));
+        assert_eq!(conv.b.as_ref().map(|side| side.kernels.concat()), Some("conv2d_subgroup".to_owned()));
+        let kernels = verdicts(&diff.kernels);
+        assert!(kernels.contains(&named("conv2d_tiled", Verdict::Gone)), "{kernels:?}");
+        assert!(kernels.contains(&named("conv2d_subgroup", Verdict::New)), "{kernels:?}");
+        assert_eq!(diff.device.verdict, Verdict::Faster);
+        assert_eq!(diff.wall.verdict, Verdict::Noise, "the spans are the same");
+    }
+
+    #[test]
+    fn noise_is_not_known_from_one_run() {
+        let a = example::profile();
+        let mut b = a.clone();
+        b.dispatches.iter_mut().for_each(|dispatch| dispatch.ns = vec![1]);
+        let diff = diff(&a, &b);
+        assert!(diff.modules.iter().all(|change| change.verdict == Verdict::Unknown), "{:?}", diff.modules);
+        assert_eq!(diff.runs, [3, 1]);
+    }
+}

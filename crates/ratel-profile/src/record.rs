@@ -1,6 +1,7 @@
 //! A profile as plain data.
 
-use crate::{Roof, Unit};
+use crate::Unit;
+use ratel_engine::Roof;
 use serde::{Deserialize, Serialize};
 
 /// What one or several runs of the same generation dispatched, and how long that took.
@@ -104,7 +105,7 @@ pub struct Dispatch {
     pub flops: f64,
     /// Bytes that it must move: every operand once.
     pub bytes: f64,
-    /// What its arithmetic is limited by.
+    /// What its arithmetic could be done by.
     pub unit: Unit,
     /// Nanoseconds from the first run's beginning.
     pub begin_ns: u64,

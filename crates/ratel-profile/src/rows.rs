@@ -1,6 +1,6 @@
 //! Sums over dispatches that belong together.
 
-use crate::{Bound, Dispatch, Profile, Samples};
+use crate::{Bound, Dispatch, Limit, Profile, Samples};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +89,7 @@ fn row(name: String, dispatches: &[&Dispatch], total: f64, profile: &Profile) ->
     let mut bound_for: BTreeMap<Bound, f64> = BTreeMap::new();
     if let Some(roof) = &profile.run.roof {
         for dispatch in dispatches {
-            let limit = roof.limit(dispatch.flops, dispatch.bytes, dispatch.unit);
+            let limit = Limit::of(roof, dispatch.flops, dispatch.bytes, dispatch.unit);
             at_roof = at_roof.map(|sum| sum + limit.ns);
             *bound_for.entry(limit.bound).or_default() += dispatch.ns.first().map_or(0.0, |ns| *ns as f64);
         }
@@ -116,4 +116,43 @@ fn row(name: String, dispatches: &[&Dispatch], total: f64, profile: &Profile) ->
 /// Operations and bytes of dispatches.
 fn sums(dispatches: &[&Dispatch]) -> (f64, f64) {
     (dispatches.iter().map(|dispatch| dispatch.flops).sum(), dispatches.iter().map(|dispatch| dispatch.bytes).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn dispatches_are_summed_up() {
+        let profile = example::profile();
+        let kernels = rows(&profile, Grouping::Kernel);
+        let names: Vec<_> = kernels.iter().map(|row| (row.name.as_str(), row.dispatches)).collect();
+        assert_eq!(names, [("conv2d_tiled", 2), ("group_norm", 2), ("combine", 2)], "the longest first");
+        let conv = &kernels[0];
+        assert_eq!(conv.ns, Samples { count: 3, median: 4.2e6, low: 4.0e6, high: 4.4e6 });
+        assert_eq!((conv.flops, conv.bytes), (2e9, 2e7));
+        assert!((conv.flops_per_second - 2e9 / 4.2e-3).abs() < 1.0 && (conv.share - 4.2 / 6.6).abs() < 1e-9);
+        assert_eq!((conv.roof_ns, conv.bound), (Some(2e6), Some(Bound::Compute)));
+        assert!((conv.roof_share.expect("a roof") - 2.0 / 4.2).abs() < 1e-9);
+        assert!((conv.gain_ns.expect("a roof") - 2.2e6).abs() < 1e-3);
+        let bounds: Vec<_> = kernels.iter().map(|row| row.bound).collect();
+        assert_eq!(bounds, [Some(Bound::Compute), Some(Bound::Memory), Some(Bound::Launch)]);
+        for grouping in Grouping::ALL {
+            let all = rows(&profile, grouping);
+            assert!((all.iter().map(|row| row.share).sum::<f64>() - 1.0).abs() < 1e-9, "{grouping:?}");
+            assert_eq!(all.iter().map(|row| row.dispatches).sum::<usize>(), profile.dispatches.len());
+        }
+        assert_eq!(rows(&profile, Grouping::Module)[0].name, "unet.down_blocks.0.resnets.0.conv1");
+        assert_eq!(rows(&profile, Grouping::Shape)[0].name, "conv2d_tiled 1x8x8x32 3x3 -> 32");
+    }
+
+    #[test]
+    fn without_a_roof_there_is_no_share_of_it() {
+        let mut profile = example::profile();
+        profile.run.roof = None;
+        for row in rows(&profile, Grouping::Kernel) {
+            assert_eq!((row.roof_ns, row.roof_share, row.gain_ns, row.bound), (None, None, None, None));
+        }
+    }
 }

@@ -159,3 +159,34 @@ fn busy(profile: &Profile) -> f64 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn where_the_time_went() {
+        let summary = summary(&example::profile());
+        assert_eq!(summary.wall_ns, Samples { count: 3, median: 10.2e6, low: 10.0e6, high: 10.4e6 });
+        assert_eq!(summary.device_ns.median, 6.6e6);
+        // of each step's dispatches, 3.2 ms one after the other, 0.1 ms ran at the same time
+        assert_eq!((summary.busy_ns, summary.idle_ns, summary.loading_ns), (6.2e6, 3.8e6, 1e6));
+        let stages: Vec<_> = summary.stages.iter().map(|s| (s.stage.as_str(), s.dispatches, s.wall_ns.low)).collect();
+        assert_eq!(stages, [("unet", 4, 8e6), ("sampler", 2, 2e6)]);
+        let cost = summary.cost.expect("plain runs were measured");
+        assert!((cost.share() - 1.0 / 9.0).abs() < 1e-9 && !cost.within_noise(), "{cost:?}");
+        let gains: Vec<_> = summary.gains.iter().map(|gain| (gain.kernel.as_str(), gain.gain_ns.round())).collect();
+        assert_eq!(gains, [("conv2d_tiled", 2.2e6), ("group_norm", 1.5e6), ("combine", 399_980.0)]);
+        assert!((summary.gains[0].share_of_wall - 2.2 / 10.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_there() {
+        let mut profile = example::profile();
+        profile.run.roof = None;
+        profile.spans.iter_mut().for_each(|span| span.plain_ns.clear());
+        let summary = summary(&profile);
+        assert!(summary.cost.is_none() && summary.gains.is_empty());
+    }
+}

@@ -108,7 +108,6 @@ fn kernel(timed: &Timed) -> &'static str {
 fn dispatch(timed: Timed) -> Dispatch {
     let cost = timed.op.cost(&timed.target);
     let choice = timed.choice.as_ref();
-    let matrix = choice.is_some_and(|choice| choice.kernel.source.contains("coopMultiplyAdd"));
     Dispatch {
         stage: timed.stage.to_owned(),
         step: timed.step,
@@ -120,7 +119,7 @@ fn dispatch(timed: Timed) -> Dispatch {
         workgroups: choice.map(|choice| choice.schedule.workgroups),
         flops: cost.flops,
         bytes: cost.bytes,
-        unit: if matrix { Unit::Matrix } else { Unit::F32 },
+        unit: Unit::of(&timed.op, &timed.target),
         begin_ns: timed.begin,
         ns: vec![timed.nanoseconds],
         held_bytes: timed.held,

@@ -306,6 +306,9 @@ pub(crate) struct ProfileRunArgs {
     /// One timed run alone: without a warm-up, and without the run beside it that tells what profiling costs
     #[arg(long, conflicts_with = "repeat")]
     pub once: bool,
+    /// Don't compare with what the device can do at most
+    #[arg(long)]
+    pub no_roof: bool,
     /// Also write the profile; .html a page, .json a trace for Perfetto, .csv a table, .jsonl for `ratel profile diff`,
     /// .folded stacks for flame graphs
     #[arg(short, long, value_name = "FILE")]

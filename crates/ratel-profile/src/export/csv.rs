@@ -1,6 +1,7 @@
 //! A table with a line for each dispatch (RFC 4180).
 
-use crate::{Dispatch, Profile, Roof, Samples};
+use crate::{Dispatch, Limit, Profile, Samples};
+use ratel_engine::Roof;
 use std::io::Write;
 
 const COLUMNS: &str = "stage,step,module,op,shape,kernel,variant,file,workgroups_x,workgroups_y,workgroups_z,flops,bytes,\
@@ -20,7 +21,7 @@ fn fields(dispatch: &Dispatch, roof: Option<&Roof>) -> Vec<String> {
     let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
     let Samples { count, median, low, high } = Samples::of_sums([&dispatch.ns[..]]);
     let rate = |what: f64| if median > 0.0 { (what / median * 1e9).to_string() } else { String::new() };
-    let limit = roof.map(|roof| roof.limit(dispatch.flops, dispatch.bytes, dispatch.unit));
+    let limit = roof.map(|roof| Limit::of(roof, dispatch.flops, dispatch.bytes, dispatch.unit));
     let share = limit.filter(|_| median > 0.0).map(|limit| (limit.ns / median).to_string());
     let workgroups = |axis: usize| number(dispatch.workgroups.map(|all| u64::from(all[axis])));
     vec![

@@ -77,7 +77,10 @@ pub fn read(mut from: impl BufRead) -> Result<Profile, ReadError> {
             (Line::Run(first), None) if first.version != 1 => {
                 return Err(wrong(format!("version {} is not known; this program reads 1", first.version)));
             }
-            (Line::Run(first), None) => run = Some(*first),
+            (Line::Run(first), None) => {
+                check_roof(&first).map_err(wrong)?;
+                run = Some(*first);
+            }
             (Line::Run(_), Some(_)) => return Err(wrong("a second run; a file holds one".to_owned())),
             (_, None) => return Err(wrong("the first line must say what was run".to_owned())),
             (Line::Span(span), _) => spans.push(span),
@@ -103,6 +106,14 @@ fn check(dispatch: &Dispatch) -> Result<(), String> {
         return Err("flops and bytes are 0 or more".to_owned());
     }
     Ok(())
+}
+
+/// Whether its roof can be divided by.
+fn check_roof(run: &Run) -> Result<(), String> {
+    let Some(roof) = &run.roof else { return Ok(()) };
+    let needed = [roof.f32_flops, roof.copy_bytes, roof.dispatch_seconds];
+    let sound = needed.into_iter().chain(roof.matrix_flops).all(|figure| figure.is_finite() && figure > 0.0);
+    if sound { Ok(()) } else { Err("the roof's figures are more than 0".to_owned()) }
 }
 
 /// What serde_json has to say, with the column alone: its line is always the first.

@@ -4,6 +4,8 @@ mod csv;
 mod folded;
 mod html;
 mod json_lines;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 pub use json_lines::{ReadError, read};

@@ -1,7 +1,8 @@
 //! Chrome's trace events as JSON, which Perfetto shows: the host's stages on one track, dispatches on others, what the
 //! memory held as counters.
 
-use crate::{Dispatch, Profile, Roof};
+use crate::{Dispatch, Limit, Profile};
+use ratel_engine::Roof;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -95,7 +96,7 @@ fn args(dispatch: &Dispatch, ns: u64, roof: Option<&Roof>) -> Value {
         args["GFLOP/s"] = json!(dispatch.flops / ns as f64);
         args["GB/s"] = json!(dispatch.bytes / ns as f64);
         if let Some(roof) = roof {
-            let limit = roof.limit(dispatch.flops, dispatch.bytes, dispatch.unit);
+            let limit = Limit::of(roof, dispatch.flops, dispatch.bytes, dispatch.unit);
             args["share of roof"] = json!(limit.ns / ns as f64);
             args["bound by"] = json!(limit.bound.name());
         }

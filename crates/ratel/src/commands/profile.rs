@@ -8,7 +8,7 @@ use crate::output::{check_writable, write_whole};
 use crate::progress::Progress;
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::pipeline::{Request, draw, target};
-use ratel_engine::{Engine, Recording, Tape, TapeOptions};
+use ratel_engine::{Engine, EngineError, Recording, Roof, Tape, TapeOptions};
 use ratel_profile::{Clock, Format, Grouping, Profile, Run, diff, read, rows, summary};
 use serde_json::json;
 use std::fs::File;
@@ -130,6 +130,7 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
         run_once(prepared, &taped, request, name)?;
         Ok(tape.take(&taped)?)
     };
+    let roof = if args.no_roof { None } else { roof(engine)? };
     if !args.once {
         let mut short = request.clone();
         short.run.steps.truncate(WARM_UP);
@@ -163,7 +164,7 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
                     cfg_scale: request.cfg_scale,
                     precision: format!("{} over {:?}", target.elem, target.weight),
                     peak_bytes: engine.memory().peak,
-                    roof: None,
+                    roof: roof.clone(),
                 };
                 profile.insert(Profile::of_recording(run, timed))
             }
@@ -174,6 +175,24 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
     }
     let profile = profile.filter(|profile| !profile.dispatches.is_empty());
     profile.ok_or_else(|| Failure::Check("nothing was dispatched".to_owned()))
+}
+
+/// What the device can do at most, from the file in which that is kept, or measured; none where it can't be.
+fn roof(engine: &Engine) -> Result<Option<Roof>, Failure> {
+    let mut told = false;
+    let measured = Roof::cached(engine, &mut |_| {
+        if !std::mem::replace(&mut told, true) {
+            eprintln!("note: measuring what the device can do at most, which is kept for the next time");
+        }
+    });
+    match measured {
+        Ok(roof) => Ok(Some(roof)),
+        Err(error @ EngineError::Unsupported { .. }) => {
+            eprintln!("note: the roof can't be measured: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn run_once(prepared: &Prepared, engine: &Engine, request: &Request, name: &str) -> Result<(), DiffusionError> {

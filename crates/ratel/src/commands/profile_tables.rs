@@ -1,7 +1,8 @@
 //! A profile and a comparison of two, as text.
 
+use ratel_engine::Roof;
 use ratel_profile::{
-    Bound, Change, Clock, Diff, Grouping, Profile, Roof, Row, Samples, Side, Summary, Verdict, rows, summary,
+    Bound, Change, Clock, Diff, Grouping, Profile, Row, Samples, Side, Summary, Verdict, rows, summary,
 };
 
 /// Rows of a table unless something else is asked for.
