@@ -21,6 +21,7 @@ mod pipeline;
 mod profile;
 mod roof;
 mod session;
+mod time;
 mod weights;
 
 pub use buffer::Buffer;
@@ -33,4 +34,5 @@ pub use memory::MemoryUse;
 pub use profile::Profile;
 pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Progress, Session};
+pub use time::{Summary, Timing};
 pub use weights::{WeightSink, WeightSource};

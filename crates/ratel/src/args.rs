@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Record the outputs of layers, or compare two recordings
     Trace(TraceArgs),
+    /// Measure what a device can do at best: arithmetic, memory, dispatches
+    Roofline(RooflineArgs),
 }
 
 #[derive(Debug, Args)]
@@ -265,6 +267,22 @@ pub(crate) struct DiffArgs {
     /// Relative error from which a layer counts as different
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RooflineArgs {
+    /// auto, cpu, a number or a part of a name from `ratel devices`
+    #[arg(short, long, default_value = "auto")]
+    pub device: String,
+    /// Measure anew, whatever was measured before
+    #[arg(long)]
+    pub fresh: bool,
+    /// Load microkernels from a copy of shaders/ instead of the program's own
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -5,6 +5,7 @@ mod from_file;
 pub(crate) mod generate;
 pub(crate) mod info;
 pub(crate) mod plan;
+pub(crate) mod roofline;
 pub(crate) mod selftest;
 pub(crate) mod setup;
 pub(crate) mod trace;
