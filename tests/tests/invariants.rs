@@ -36,7 +36,7 @@ const ALL: &[&str] = &[
 ];
 
 /// The folders of `shaders/` that hold kernels.
-const FAMILIES: &[&str] = &["matmul", "conv", "norm", "attention", "pointwise", "sampling"];
+const FAMILIES: &[&str] = &["matmul", "conv", "norm", "attention", "pointwise", "sampling", "roofline"];
 
 /// Each package of the workspace with the names of its dependencies.
 fn packages() -> Vec<(String, BTreeSet<String>)> {

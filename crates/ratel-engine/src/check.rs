@@ -200,7 +200,7 @@ impl<'a> Trial<'a> {
 
 /// Normalised mean square error, largest difference, largest expected value, and how many values were compared. What
 /// both have left untouched (not a number in both) is not compared.
-fn compare(found: &[f32], expected: &[f32]) -> (f64, f64, f64, usize) {
+pub(crate) fn compare(found: &[f32], expected: &[f32]) -> (f64, f64, f64, usize) {
     let (mut differences, mut squares, mut max_abs, mut scale, mut compared) = (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0);
     for (&a, &b) in found.iter().zip(expected) {
         if a.is_nan() && b.is_nan() {
@@ -311,7 +311,7 @@ fn half(role: Role, target: &Target) -> bool {
 }
 
 /// Seeded random numbers: SplitMix64 (Steele, Lea & Flood 2014).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u32 {
@@ -323,7 +323,7 @@ impl Random {
     }
 
     /// Uniform in -1 to 1.
-    fn signed(&mut self) -> f32 {
+    pub(crate) fn signed(&mut self) -> f32 {
         (self.next() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 }

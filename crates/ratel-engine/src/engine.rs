@@ -220,7 +220,7 @@ impl Engine {
         }
     }
 
-    fn choose(&self, op: &Op, target: &Target) -> Result<Choice, EngineError> {
+    pub(crate) fn choose(&self, op: &Op, target: &Target) -> Result<Choice, EngineError> {
         choose(op, target).ok_or_else(|| EngineError::NoKernel { op: format!("{op:?}"), device: self.name() })
     }
 

@@ -23,6 +23,7 @@ mod profile;
 mod roof;
 mod session;
 mod tape;
+mod time;
 mod weights;
 
 pub use buffer::Buffer;
@@ -36,4 +37,5 @@ pub use profile::Profile;
 pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};
+pub use time::{Summary, Timing};
 pub use weights::{WeightSink, WeightSource};

@@ -2,7 +2,11 @@
 //! it: of a kernel's operations and bytes one takes longer than the other at the device's best, and nothing is faster
 //! than that (Williams, Waterman & Patterson 2009, doi:10.1145/1498765.1498785).
 
+mod measure;
+
+use crate::engine::Where;
 use crate::{Engine, EngineError, cache};
+use ratel_kernels::Shaders;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -107,11 +111,23 @@ impl Roof {
         progress: &mut dyn FnMut(&str),
     ) -> Result<Roof, EngineError> {
         let (device, driver) = Self::owner(engine);
-        if let Some(roof) = folder.and_then(|folder| Self::recall(folder, &device, &driver)) {
-            return Ok(roof);
-        }
+        let known = folder.filter(|_| own_shaders(engine)).and_then(|folder| Self::recall(folder, &device, &driver));
+        known.map_or_else(|| Self::fresh_in(folder, engine, progress), Ok)
+    }
+
+    /// Measures, whatever was measured before, and keeps that in a folder: unless microkernels were edited or had bounds
+    /// checks, since what they reach then is not the device's roof.
+    ///
+    /// # Errors
+    /// Those of [`Roof::measure`].
+    pub fn fresh_in(
+        folder: Option<&Path>,
+        engine: &Engine,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Roof, EngineError> {
         let roof = Roof::measure(engine, progress)?;
-        if let Some(folder) = folder {
+        let checks = matches!(&engine.place, Where::Device(gpu) if gpu.options.checks);
+        if let Some(folder) = folder.filter(|_| own_shaders(engine) && !checks) {
             roof.keep(folder);
         }
         Ok(roof)
@@ -136,8 +152,7 @@ impl Roof {
     /// # Errors
     /// What the device reports.
     pub fn measure(engine: &Engine, progress: &mut dyn FnMut(&str)) -> Result<Roof, EngineError> {
-        let _ = progress;
-        Err(EngineError::Unsupported { device: engine.name(), what: "microkernels yet".to_owned() })
+        measure::measure(engine, progress)
     }
 
     /// The names that a roof is kept under.
@@ -159,6 +174,14 @@ impl Roof {
         let all = needed.into_iter().chain(self.f16_flops).chain(self.matrix_flops);
         let sound = |figure: f64| figure.is_finite() && figure > 0.0;
         all.into_iter().all(sound)
+    }
+}
+
+/// Whether an engine's kernels are the program's.
+fn own_shaders(engine: &Engine) -> bool {
+    match &engine.place {
+        Where::Device(gpu) => gpu.options.shaders == Shaders::Embedded,
+        Where::Twins(_) => true,
     }
 }
 

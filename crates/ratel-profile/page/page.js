@@ -8,8 +8,8 @@ const byId = (id) => document.getElementById(id);
 // --- numbers as people read them ---
 
 const digits = (value, most) => value.toLocaleString("en", { maximumFractionDigits: most, minimumFractionDigits: most });
-const ms = (ns) => digits(ns / 1e6, ns < 1e7 ? 3 : ns < 1e9 ? 1 : 0);
-const time = (ns) => (ns < 1e9 ? `${ms(ns)} ms` : `${digits(ns / 1e9, 2)} s`);
+const ms = (ns) => digits(ns / 1e6, 2);
+const time = (ns) => (ns < 1e9 ? `${digits(ns / 1e6, ns < 1e7 ? 2 : 1)} ms` : `${digits(ns / 1e9, 2)} s`);
 const percent = (share) => `${digits(share * 100, 1)}%`;
 const mebibytes = (bytes) => `${digits(bytes / 2 ** 20, 1)} MiB`;
 const giga = (value) => (value / 1e9 >= 0.005 ? digits(value / 1e9, 2) : value > 0 ? "<0.01" : "0");
@@ -224,11 +224,11 @@ function roofline() {
     .map((row) => ({ row, x: row.flops / row.bytes, y: row.flops_per_second }));
   points.sort((a, b) => b.row.ns.median - a.row.ns.median);
   const roofs = run.roof
-    ? [["f32", run.roof.f32_flops], ["f16", run.roof.f16_flops], ["matrices", run.roof.matrix_flops]].filter(([, flops]) => flops)
+    ? [["f32", run.roof.f32_flops], ["matrices", run.roof.matrix_flops]].filter(([, flops]) => flops)
     : [];
   byId("roofline-note").textContent = run.roof
     ? "Each point is a row of the table below, the larger the longer it takes. The slope is the memory's rate, the level lines are " +
-      "the arithmetic's: the higher a point lies below its roof, the less there is to gain."
+      "the arithmetic's. The further a point lies below its roof, the more there is to gain."
     : "Each point is a row of the table below, the larger the longer it takes. The device's roof was not measured, so only " +
       "points are drawn.";
   if (points.length === 0) {
@@ -247,6 +247,7 @@ function roofline() {
   const py = (y) => scale(Math.max(y, y0), y0, y1, height - bottom, top);
 
   const parts = [];
+  const names = []; // above everything, so that no point hides them
   for (let x = x0; x <= x1 * 1.001; x *= 10) {
     parts.push(drawn("line", { class: "grid", x1: px(x), x2: px(x), y1: top, y2: height - bottom }));
     parts.push(drawn("text", { x: px(x), y: height - bottom + 18, "text-anchor": "middle" }, String(Number(x.toPrecision(1)))));
@@ -265,10 +266,10 @@ function roofline() {
     parts.push(drawn("line", { class: "roof", x1: px(start), y1: py(start * copy), x2: px(highest / copy), y2: py(highest) }));
     const at = Math.sqrt(start * (highest / copy));
     const angle = (Math.atan2(py(at * copy * 10) - py(at * copy), px(at * 10) - px(at)) * 180) / Math.PI;
-    parts.push(drawn("text", { class: "roof-name", x: px(at), y: py(at * copy) - 8, "text-anchor": "middle", transform: `rotate(${angle} ${px(at)} ${py(at * copy) - 8})` }, `memory ${rate(copy)}B/s`));
+    names.push(drawn("text", { class: "roof-name", x: px(at), y: py(at * copy) - 8, "text-anchor": "middle", transform: `rotate(${angle} ${px(at)} ${py(at * copy) - 8})` }, `memory ${rate(copy)}B/s`));
     for (const [name, flops] of roofs) {
       parts.push(drawn("line", { class: "roof", x1: px(flops / copy), y1: py(flops), x2: width - right, y2: py(flops) }));
-      parts.push(drawn("text", { class: "roof-name", x: width - right - 6, y: py(flops) - 6, "text-anchor": "end" }, `${name} ${rate(flops)}FLOP/s`));
+      names.push(drawn("text", { class: "roof-name", x: width - right - 6, y: py(flops) - 6, "text-anchor": "end" }, `${name} ${rate(flops)}FLOP/s`));
     }
   }
   const longest = points[0].row.ns.median;
@@ -295,7 +296,7 @@ function roofline() {
     });
     return circle;
   });
-  svg.replaceChildren(...parts, ...circles);
+  svg.replaceChildren(...parts, ...circles, ...names);
   const families = [["conv", "convolution"], ["matmul", "matrix product"], ["attention", "attention"], ["norm", "norm"], ["other", "other"]];
   const present = new Set(points.map(({ row }) => family(row)));
   byId("legend").replaceChildren(...families.filter(([name]) => present.has(name))
@@ -303,6 +304,18 @@ function roofline() {
 }
 
 // --- memory over time ---
+
+// What is in use is known of a plan's steps. Of what runs beside them, as long as as much is held, it is what it is of the
+// step before, or else after.
+function inUse() {
+  const used = memory.map(([, , used]) => used);
+  const fill = (i, from) => {
+    if (used[i] === null && memory[from] && memory[from][1] === memory[i][1]) used[i] = used[from];
+  };
+  for (let i = 0; i < used.length; i++) fill(i, i - 1);
+  for (let i = used.length - 1; i >= 0; i--) fill(i, i + 1);
+  return used.map((used) => used ?? 0);
+}
 
 // The spans in runs that people know: steps of UNet and sampler in turn are the denoising.
 function chapters() {
@@ -345,16 +358,17 @@ function memoryChart() {
       parts.push(drawn("text", { class: "stage-name", x: x + wide / 2, y: 24, "text-anchor": "middle" }, stage.name));
     }
   });
-  // steps from point to point; what is in use ends with each chapter
-  const path = (value) => memory.map(([at, ...values], i) => {
-    const [x, y] = [px(at).toFixed(2), py(value(values)).toFixed(2)];
+  // level from point to point
+  const path = (value) => memory.map(([at], i) => {
+    const [x, y] = [px(at).toFixed(2), py(value(i)).toFixed(2)];
     return i === 0 ? `M${x},${y}` : `H${x}V${y}`;
   }).join("");
   if (memory.length > 0) {
     const close = `H${px(end).toFixed(2)}`;
     const ground = py(0).toFixed(2);
-    parts.push(drawn("path", { class: "used", d: `${path(([, used]) => used || 0)}${close}V${ground}H${px(memory[0][0]).toFixed(2)}Z` }));
-    parts.push(drawn("path", { class: "held", d: path(([held]) => held) + close }));
+    const used = inUse();
+    parts.push(drawn("path", { class: "used", d: `${path((i) => used[i])}${close}V${ground}H${px(memory[0][0]).toFixed(2)}Z` }));
+    parts.push(drawn("path", { class: "held", d: path((i) => memory[i][1]) + close }));
   }
   const cursor = drawn("line", { class: "cursor", y1: top - 4, y2: height - bottom, visibility: "hidden" });
   parts.push(cursor);

@@ -29,7 +29,7 @@ pub struct Side {
     pub ns: Samples,
     /// How many dispatches there are.
     pub dispatches: usize,
-    /// The kernels that did them.
+    /// The kernels that did them; not listed of a whole run.
     pub kernels: Vec<String>,
 }
 
@@ -89,7 +89,10 @@ pub fn diff(a: &Profile, b: &Profile) -> Diff {
         let ns = crate::summary(profile).wall_ns;
         (ns.count > 0).then_some(Side { ns, dispatches: 0, kernels: vec![] })
     };
-    let whole = |profile: &Profile| side(&profile.dispatches.iter().collect::<Vec<_>>());
+    let whole = |profile: &Profile| {
+        let side = side(&profile.dispatches.iter().collect::<Vec<_>>())?;
+        Some(Side { kernels: vec![], ..side })
+    };
     Diff {
         settings: settings(a, b),
         runs: [a.runs(), b.runs()],
@@ -163,6 +166,7 @@ fn settings(a: &Profile, b: &Profile) -> Vec<String> {
             ("recorded steps", format!("{}..{}", run.recorded_steps[0], run.recorded_steps[1])),
             ("guidance", if run.cfg_scale > 1.0 { "on" } else { "off" }.to_owned()),
             ("precision", run.precision.clone()),
+            ("fusion", run.rules.join(", ")),
         ]
     };
     let pairs = facts(a).into_iter().zip(facts(b)).filter(|((_, a), (_, b))| a != b);

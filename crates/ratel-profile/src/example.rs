@@ -34,7 +34,8 @@ pub(crate) fn profile() -> Profile {
         steps: 2,
         recorded_steps: [0, 2],
         cfg_scale: 7.5,
-        precision: "f32 over F32".to_owned(),
+        precision: "f32 activations, f32 weights".to_owned(),
+        rules: vec!["bias".to_owned()],
         peak_bytes: 4000,
         roof: Some(roof()),
     };
@@ -58,7 +59,7 @@ pub(crate) fn profile() -> Profile {
             op: kernel.split('_').next().unwrap_or_default().to_owned(),
             shape: "1x8x8x32 3x3 -> 32".to_owned(),
             kernel: kernel.to_owned(),
-            variant: "f32 over F32, ACT=1 BIAS=1".to_owned(),
+            variant: "f32 activations, f32 weights, ACT=1 BIAS=1".to_owned(),
             file: Some(format!("shaders/conv/{kernel}.wgsl")),
             workgroups: Some([8, 2, 1]),
             flops,

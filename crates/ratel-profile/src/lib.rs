@@ -26,4 +26,4 @@ pub use rows::{Grouping, Row, rows};
 pub use samples::Samples;
 pub use shape::shape;
 pub use summary::{Cost, Gain, StageSummary, Summary, summary};
-pub use tape::{Mismatch, kernel_variant};
+pub use tape::{Mismatch, kernel_variant, precision};

@@ -56,8 +56,10 @@ pub struct Run {
     pub recorded_steps: [usize; 2],
     /// Guidance; 1 and below ask the model once a step, above twice.
     pub cfg_scale: f32,
-    /// The types of activations and of layers' matrices.
+    /// The types of activations and of layers' matrices: see [`crate::precision`].
     pub precision: String,
+    /// The fusion rules that were applied.
+    pub rules: Vec<String>,
     /// The most that the engine held at a time, in bytes.
     pub peak_bytes: u64,
     /// What the device can do, where that is known.

@@ -2,7 +2,7 @@
 
 use crate::{Clock, Dispatch, Profile, Run, Span, Unit, shape};
 use ratel_engine::{Recording, Timed};
-use ratel_kernels::{Choice, Target};
+use ratel_kernels::{Choice, Target, WeightStorage};
 
 /// A run that did not do what the runs before it did.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,12 +128,22 @@ fn dispatch(timed: Timed) -> Dispatch {
     }
 }
 
+/// The types of a run: `f32 activations, packed f16 weights`.
+pub fn precision(target: &Target) -> String {
+    let weights = match target.weight {
+        WeightStorage::F32 => "f32",
+        WeightStorage::F16 => "f16",
+        WeightStorage::PackedF16 => "packed f16",
+    };
+    format!("{} activations, {weights} weights", target.elem)
+}
+
 /// What tells one compiled form of a kernel from another: the types of activations and of layers' matrices, then extents
-/// and constants by name: `f32 over PackedF16, ACT=2 BIAS=1`.
+/// and constants by name: `f32 activations, packed f16 weights, ACT=2 BIAS=1`.
 pub fn kernel_variant(choice: &Choice, target: &Target) -> String {
     let extents = choice.schedule.extents.iter().map(|(name, value)| format!("{name}={value}"));
     let constants = choice.schedule.constants.iter().map(|(name, value)| format!("{name}={value}"));
     let values: Vec<_> = extents.chain(constants).collect();
-    let types = format!("{} over {:?}", target.elem, target.weight);
+    let types = precision(target);
     if values.is_empty() { types } else { format!("{types}, {}", values.join(" ")) }
 }

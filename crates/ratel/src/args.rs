@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Time every dispatch of a generation: where the time goes, what binds, what could be gained; or compare two profiles
     Profile(ProfileArgs),
+    /// Measure what a device can do at best: arithmetic, memory, dispatches
+    Roofline(RooflineArgs),
 }
 
 #[derive(Debug, Args)]
@@ -354,6 +356,22 @@ pub(crate) struct ProfileDiffArgs {
     /// Rows of a table; 15 when not given, all with --json
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RooflineArgs {
+    /// auto, cpu, a number or a part of a name from `ratel devices`
+    #[arg(short, long, default_value = "auto")]
+    pub device: String,
+    /// Measure anew, whatever was measured before
+    #[arg(long)]
+    pub fresh: bool,
+    /// Load microkernels from a copy of shaders/ instead of the program's own
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -12,6 +12,7 @@ mod failure;
 mod output;
 mod progress;
 mod tensors;
+mod units;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(args),
         Command::Trace(args) => commands::trace::run(args),
         Command::Profile(args) => commands::profile::run(args),
+        Command::Roofline(args) => commands::roofline::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -61,3 +61,10 @@ impl Watcher for Progress {
         }
     }
 }
+
+/// A sign of life on standard error, with a message to be set, for work of which nobody knows how long it takes.
+pub(crate) fn spinner() -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}

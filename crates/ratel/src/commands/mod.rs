@@ -7,6 +7,7 @@ pub(crate) mod info;
 pub(crate) mod plan;
 pub(crate) mod profile;
 mod profile_tables;
+pub(crate) mod roofline;
 pub(crate) mod selftest;
 pub(crate) mod setup;
 pub(crate) mod trace;

@@ -5,11 +5,11 @@ use super::setup::{self, Prepared};
 use crate::Failure;
 use crate::args::{FormatArg, GroupBy, ProfileArgs, ProfileCommand, ProfileDiffArgs, ProfileRunArgs};
 use crate::output::{check_writable, write_whole};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::pipeline::{Request, draw, target};
 use ratel_engine::{Engine, EngineError, Recording, Roof, Tape, TapeOptions};
-use ratel_profile::{Clock, Format, Grouping, Profile, Run, diff, read, rows, summary};
+use ratel_profile::{Clock, Format, Grouping, Profile, Run, diff, precision, read, rows, summary};
 use serde_json::json;
 use std::fs::File;
 use std::io::BufReader;
@@ -37,10 +37,18 @@ fn record(mut args: ProfileRunArgs) -> Result<(), Failure> {
         args.draw.positional.get_or_insert_default();
     }
     args.draw.seed.get_or_insert(0);
-    let prepared = setup::prepare(&args.draw)?;
-    let (_, sampler) = setup::request(&args.draw, &prepared.model)?;
-    let steps = steps_range(args.steps_range.as_deref(), prepared.request.run.steps.len())?;
+    let model = setup::model_to_draw_with(&args.draw)?;
+    let (request, sampler) = setup::request(&args.draw, &model)?;
+    let steps = steps_range(args.steps_range.as_deref(), request.run.steps.len())?;
+    let engine = setup::engine_to_time(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
+    let prepared = Prepared { engine, model, request, stop: setup::stop_on_ctrl_c()? };
 
+    if !args.json {
+        let Request { width, height, run, .. } = &prepared.request;
+        let (model, sampler) = (&prepared.model.name, sampler.sampler.name());
+        let engine = prepared.engine.name();
+        println!("{model}, {width}x{height}, {} steps of {sampler} on {engine}", run.steps.len());
+    }
     let profile = profile(&args, &prepared, sampler.sampler.name(), steps)?;
     if let (Some(path), Some(format)) = (&args.output, format) {
         write_whole(path, |out| format.write(&profile, out))?;
@@ -162,7 +170,8 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
                     steps: request.run.steps.len(),
                     recorded_steps: [steps.start, steps.end],
                     cfg_scale: request.cfg_scale,
-                    precision: format!("{} over {:?}", target.elem, target.weight),
+                    precision: precision(&target),
+                    rules: request.rules.iter().map(|rule| rule.name().to_owned()).collect(),
                     peak_bytes: engine.memory().peak,
                     roof: roof.clone(),
                 };
@@ -179,13 +188,10 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
 
 /// What the device can do at most, from the file in which that is kept, or measured; none where it can't be.
 fn roof(engine: &Engine) -> Result<Option<Roof>, Failure> {
-    let mut told = false;
-    let measured = Roof::cached(engine, &mut |_| {
-        if !std::mem::replace(&mut told, true) {
-            eprintln!("note: measuring what the device can do at most, which is kept for the next time");
-        }
-    });
-    match measured {
+    let spinner = progress::spinner();
+    let roof = Roof::cached(engine, &mut |what| spinner.set_message(format!("roof: {what}")));
+    spinner.finish_and_clear();
+    match roof {
         Ok(roof) => Ok(Some(roof)),
         Err(error @ EngineError::Unsupported { .. }) => {
             eprintln!("note: the roof can't be measured: {error}");

@@ -1,5 +1,6 @@
 //! A profile and a comparison of two, as text.
 
+use crate::units::{percent, seconds, si};
 use ratel_engine::Roof;
 use ratel_profile::{
     Bound, Change, Clock, Diff, Grouping, Profile, Row, Samples, Side, Summary, Verdict, rows, summary,
@@ -7,6 +8,9 @@ use ratel_profile::{
 
 /// Rows of a table unless something else is asked for.
 pub(super) const ROWS: usize = 15;
+
+/// Characters of the column of names at least.
+const LEAST_WIDTH: usize = 24;
 
 /// A grouping in a word.
 pub(super) fn name(grouping: Grouping) -> &'static str {
@@ -17,14 +21,13 @@ pub(super) fn name(grouping: Grouping) -> &'static str {
     }
 }
 
-/// Prints what was run, the tables, and what they come to.
+/// Prints how it was timed, the tables, and what they come to.
 pub(super) fn print(profile: &Profile, groupings: &[Grouping], top: usize) {
     let run = &profile.run;
     let runs = match profile.runs() {
         1 => "one run".to_owned(),
         runs => format!("medians of {runs} runs"),
     };
-    println!("{}, {}x{}, {} steps of {} on {}", run.model, run.width, run.height, run.steps, run.sampler, run.device);
     let clock = match run.clock {
         Clock::Device => "timed by the device's clock",
         Clock::Host => "the device has no timestamps: timed by the host one by one, each too long by its submission",
@@ -47,12 +50,11 @@ pub(super) fn print(profile: &Profile, groupings: &[Grouping], top: usize) {
 }
 
 fn roof_line(roof: &Roof) -> String {
-    let giga = |value: f64| format!("{:.1}", value / 1e9);
-    let mut parts = vec![format!("f32 {} GFLOP/s", giga(roof.f32_flops))];
-    parts.extend(roof.f16_flops.map(|flops| format!("f16 {} GFLOP/s", giga(flops))));
-    parts.extend(roof.matrix_flops.map(|flops| format!("matrices {} GFLOP/s", giga(flops))));
-    parts.push(format!("copy {} GB/s", giga(roof.copy_bytes)));
-    parts.push(format!("empty dispatch {:.1} us", roof.dispatch_seconds * 1e6));
+    let mut parts = vec![format!("f32 {}", si(roof.f32_flops, "FLOP/s"))];
+    parts.extend(roof.f16_flops.map(|flops| format!("f16 {}", si(flops, "FLOP/s"))));
+    parts.extend(roof.matrix_flops.map(|flops| format!("matrices {}", si(flops, "FLOP/s"))));
+    parts.push(format!("copy {}", si(roof.copy_bytes, "B/s")));
+    parts.push(format!("empty dispatch {}", seconds(roof.dispatch_seconds)));
     format!("roof: {}", parts.join(", "))
 }
 
@@ -61,13 +63,15 @@ fn print_rows(rows: &[Row], grouping: Grouping, top: usize) {
     let (unit, scale) = if tera { ("TFLOP/s", 1e12) } else { ("GFLOP/s", 1e9) };
     let roof = rows.iter().any(|row| row.roof_ns.is_some());
     let title = format!("by {}", name(grouping));
-    let head = format!("{title:<64} {:>10} {:>6} {:>6} {unit:>8} {:>8}", "ms", "share", "count", "GB/s");
+    let shown = &rows[..rows.len().min(top)];
+    let width = shown.iter().map(|row| row.name.len()).max().unwrap_or(0).max(LEAST_WIDTH);
+    let head = format!("{title:<width$} {:>10} {:>6} {:>6} {unit:>8} {:>8}", "ms", "share", "count", "GB/s");
     println!("{head}{}", if roof { format!(" {:>6}  bound by", "roof") } else { String::new() });
-    for row in rows.iter().take(top) {
+    for row in shown {
         let roof =
             row.roof_share.map_or(String::new(), |share| format!(" {:>6}  {}", percent(share), bound(row.bound)));
         println!(
-            "{:<64} {:>10.3} {:>6} {:>6} {:>8.2} {:>8.2}{roof}",
+            "{:<width$} {:>10.3} {:>6} {:>6} {:>8.2} {:>8.2}{roof}",
             row.name,
             row.ns.median / 1e6,
             percent(row.share),
@@ -80,7 +84,7 @@ fn print_rows(rows: &[Row], grouping: Grouping, top: usize) {
         let sum = |of: &dyn Fn(&Row) -> f64| rest.iter().map(of).sum::<f64>();
         let (ms, share) = (sum(&|row| row.ns.median) / 1e6, percent(sum(&|row| row.share)));
         let count: usize = rest.iter().map(|row| row.dispatches).sum();
-        println!("{:<64} {ms:>10.3} {share:>6} {count:>6}", format!("{} more", rest.len()));
+        println!("{:<width$} {ms:>10.3} {share:>6} {count:>6}", format!("{} more", rest.len()));
     }
     if rows.iter().any(|row| row.roof_share.is_some_and(|share| share > 1.0)) {
         println!(
@@ -91,10 +95,6 @@ fn print_rows(rows: &[Row], grouping: Grouping, top: usize) {
 
 fn bound(bound: Option<Bound>) -> &'static str {
     bound.map_or("", Bound::name)
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
 }
 
 fn print_summary(profile: &Profile, summary: &Summary) {
@@ -110,14 +110,18 @@ fn print_summary(profile: &Profile, summary: &Summary) {
     }
     let wall = summary.wall_ns.median;
     println!("");
-    println!("wall time    {} without the loading of weights, which took {}", ms(wall), ms(summary.loading_ns));
-    println!("device time  {} in {} dispatches, one after the other", ms(summary.device_ns.median), summary.dispatches);
+    println!("wall time    {} without the loading of weights, which took {}", time(wall), time(summary.loading_ns));
+    println!(
+        "device time  {} in {} dispatches, one after the other",
+        time(summary.device_ns.median),
+        summary.dispatches
+    );
     let idle = summary.idle_ns / (summary.idle_ns + summary.busy_ns).max(1.0);
     match profile.run.clock {
         Clock::Host => println!("idle         not known: the host waited for each dispatch"),
         _ => println!(
             "idle         {} ({}) in which no dispatch was running and the device waited for the host",
-            ms(summary.idle_ns),
+            time(summary.idle_ns),
             percent(idle)
         ),
     }
@@ -137,8 +141,8 @@ fn print_summary(profile: &Profile, summary: &Summary) {
             println!(
                 "profiling    {:+.1}%: {} timed, {} with no dispatch timed ({noise})",
                 cost.share() * 100.0,
-                ms(cost.timed_ns.median),
-                ms(cost.plain_ns.median),
+                time(cost.timed_ns.median),
+                time(cost.plain_ns.median),
             );
         }
         None => println!("profiling    what it cost was not measured (--once)"),
@@ -150,8 +154,8 @@ fn print_summary(profile: &Profile, summary: &Summary) {
             println!(
                 "  {:<32} {} of {} ({} of the wall time), bound by {}",
                 gain.kernel,
-                ms(gain.gain_ns),
-                ms(gain.ns),
+                time(gain.gain_ns),
+                time(gain.ns),
                 percent(gain.share_of_wall),
                 bound(gain.bound)
             );
@@ -159,8 +163,8 @@ fn print_summary(profile: &Profile, summary: &Summary) {
     }
 }
 
-fn ms(ns: f64) -> String {
-    format!("{:.1} ms", ns / 1e6)
+fn time(ns: f64) -> String {
+    seconds(ns * 1e-9)
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -176,20 +180,22 @@ pub(super) fn print_diff(diff: &Diff, top: usize) {
     println!("{a} {} against {b}", if a == 1 { "run" } else { "runs" });
     for (title, changes) in [("by kernel", &diff.kernels), ("by module", &diff.modules)] {
         println!("");
+        let width = names(changes.iter().take(top));
         println!(
-            "{title:<64} {:>10} {:>7} {:>10} {:>7} {:>10} {:>7}",
+            "{title:<width$} {:>10} {:>7} {:>10} {:>7} {:>10} {:>7}",
             "A ms", "noise", "B ms", "noise", "B-A ms", "B/A"
         );
         for change in changes.iter().take(top) {
-            print_change(change);
+            print_change(change, width);
         }
         if changes.len() > top {
             println!("{} more with smaller differences", changes.len() - top);
         }
     }
     println!("");
-    print_change(&diff.device);
-    print_change(&diff.wall);
+    let width = names([&diff.device, &diff.wall].into_iter());
+    print_change(&diff.device, width);
+    print_change(&diff.wall, width);
     println!("");
     if diff.device.verdict == Verdict::Unknown {
         println!("noise is known from three runs on: profile both with --repeat 3 or more");
@@ -201,7 +207,12 @@ pub(super) fn print_diff(diff: &Diff, top: usize) {
     }
 }
 
-fn print_change(change: &Change) {
+/// Characters of the longest name.
+fn names<'a>(changes: impl Iterator<Item = &'a Change>) -> usize {
+    changes.map(|change| change.name.len()).max().unwrap_or(0).max(LEAST_WIDTH)
+}
+
+fn print_change(change: &Change, width: usize) {
     let side = |side: &Option<Side>| match side {
         Some(Side { ns, .. }) => format!("{:>10.3} {:>7}", ns.median / 1e6, noise(ns)),
         None => format!("{:>10} {:>7}", "-", ""),
@@ -222,7 +233,7 @@ fn print_change(change: &Change) {
         _ => String::new(),
     };
     let line = format!(
-        "{:<64} {} {} {:>+10.3} {ratio:>7}  {verdict}{other}",
+        "{:<width$} {} {} {:>+10.3} {ratio:>7}  {verdict}{other}",
         change.name,
         side(&change.a),
         side(&change.b),

@@ -28,8 +28,17 @@ pub(crate) struct Prepared {
 
 /// The device of a name, with a line on standard error if it is a stand-in.
 pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
+    open_engine(device, shaders, EngineOptions::default())
+}
+
+/// Like [`engine`], for measurements: kernels have no bounds checks, whatever the program was built as, unless they come
+/// from `shaders`.
+pub(crate) fn engine_to_time(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
+    open_engine(device, shaders, EngineOptions { checks: false, ..EngineOptions::default() })
+}
+
+fn open_engine(device: &str, shaders: Option<&Path>, mut options: EngineOptions) -> Result<Engine, Failure> {
     let Ok(choice) = device.parse::<DeviceChoice>();
-    let mut options = EngineOptions::default();
     if let Some(folder) = shaders {
         if !folder.is_dir() {
             return Err(Failure::Usage(format!("--shaders {}: no such folder", folder.display())));
