@@ -55,7 +55,7 @@ fn check(profile: &Profile) {
         .collect();
     assert_eq!(sampler, BTreeSet::from(["sampler.combine", "sampler.guidance", "sampler.scale_latents"]));
     let summary = summary(profile);
-    assert!(summary.busy_ns > 0.0 && summary.device_ns.median >= summary.busy_ns, "{summary:?}");
+    assert!(summary.busy_ns > 0.0 && summary.device_ns.high >= summary.busy_ns, "{summary:?}");
     assert!(summary.peak_bytes > 0 && profile.dispatches.iter().all(|d| d.held_bytes <= summary.peak_bytes));
     assert!(profile.dispatches.iter().all(|d| d.used_bytes.is_none_or(|used| used > 0 && used <= d.held_bytes)));
 }
@@ -119,7 +119,7 @@ fn two_profiles_are_compared() {
     let place = Place::new();
     let repeated = [&["profile", "--no-roof", "--repeat", "3", "-o", "a.jsonl"], SMALL].concat();
     let said = place.succeed(&repeated);
-    assert!(said.contains("medians of 3 runs of each, in turn"), "{said}");
+    assert!(said.contains("medians of 3 runs") && said.contains(" in 3 pairs of runs"), "{said}");
     let a = profile(&place, "a.jsonl");
     assert!(a.runs() == 3 && a.spans.iter().all(|span| span.ns.len() == 3 && span.plain_ns.len() == 3));
 

@@ -337,3 +337,66 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::print_stderr)] // a skipped test must be seen
+mod tests {
+    use super::*;
+    use crate::{DeviceChoice, EngineOptions, Hooks, WeightSink, WeightSource};
+    use ratel_graph::{Graph, PlanOptions, Weight};
+    use ratel_kernels::Role;
+    use ratel_kernels::add::Add;
+    use ratel_tensor::Elem;
+
+    struct Nothing;
+
+    impl WeightSource for Nothing {
+        fn read(
+            &self,
+            weight: &Weight,
+            _: Elem,
+            _: &mut WeightSink,
+        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Err(format!("there is no {}", weight.key).into())
+        }
+    }
+
+    #[test]
+    fn without_timestamps_the_host_times() {
+        let mut engine = Engine::open(&DeviceChoice::Auto, EngineOptions::default()).expect("it can fall back");
+        match &mut engine.place {
+            Where::Device(gpu) => Arc::get_mut(gpu).expect("its only owner").info.timestamps = false,
+            Where::Twins(_) => return eprintln!("SKIPPED for want of a device"),
+        }
+        let tape = Tape::new(TapeOptions { dispatches: true, steps: 0..1 });
+        let engine = engine.taped(&tape);
+        let graph = Graph::new("net", Default::default());
+        let x = graph.input("x", [1, 4, 4, 3], Role::Activation);
+        (x.silu() + x).output("y");
+        let target = engine.target(Elem::F32, Elem::F32).expect("every device has f32");
+        let plan = graph.finish(|_| false).expect("it is whole").plan(&target, &PlanOptions::default());
+        let session = engine.load(plan.expect("it fits"), &Nothing, &mut |_| {}).expect("it has no weights");
+        session.input("x").expect("x").write_f32(&[1.0; 48]).expect("it is written");
+        engine.mark("net", Some(0));
+        session.run(&mut Hooks::default()).expect("it runs");
+        let y = session.output("y").expect("y");
+        let sum = engine.buffer(Role::Activation, 48, &target).expect("a buffer");
+        let op = Op::from(Add { count: 48, span: 48, period: 48 });
+        engine.run_op(&op, None, &[y, y], &sum).expect("it runs");
+        let recording = tape.take(&engine).expect("it was recorded");
+        assert!(!recording.device_clock);
+        let modules: Vec<_> = recording.dispatches.iter().map(|timed| timed.module.as_str()).collect();
+        let labels = session.plan().steps.iter().map(|step| step.label.as_str());
+        assert_eq!(modules, labels.chain(["net.add"]).collect::<Vec<_>>());
+        // one by one, each in the host's time
+        let mut until = recording.spans[0].begin;
+        for timed in &recording.dispatches {
+            assert!(timed.begin >= until && timed.nanoseconds > 0, "{timed:?} after {until}");
+            until = timed.begin + timed.nanoseconds;
+        }
+        assert!(until <= recording.spans[0].begin + recording.spans[0].nanoseconds);
+        let expected = 2.0 * (1.0 / (1.0 + (-1.0f32).exp()) + 1.0);
+        let found = sum.read_f32().expect("it is read");
+        assert!(found.iter().all(|value| (value - expected).abs() < 1e-5), "{expected}: {found:?}");
+    }
+}

@@ -222,7 +222,7 @@ fn a_tape_records_every_dispatch() {
             taped.mark("net", Some(step));
             assert_eq!(run(&session), expected, "a tape changes no number");
             taped.mark("sum", Some(step));
-            taped.run_op(&add.clone().into(), None, &[y, y], &sum).expect("it runs");
+            taped.run_op(&add.into(), None, &[y, y], &sum).expect("it runs");
         }
         let recording = tape.take(&taped).expect("it was recorded");
         let stages: Vec<_> = recording.spans.iter().map(|span| (span.stage, span.step)).collect();

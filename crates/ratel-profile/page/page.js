@@ -69,11 +69,10 @@ function tiles() {
     ["Peak memory", mebibytes(summary.peak_bytes), `held; ${mebibytes(used)} the most in use by a step`],
   ];
   if (summary.cost) {
-    const { timed_ns: timed, plain_ns: plain } = summary.cost;
-    const share = timed.median / plain.median - 1;
-    const overlap = plain.count > 1 && timed.low <= plain.high && plain.low <= timed.high ? ", within noise" : "";
-    all.push(["Cost of profiling", `${share >= 0 ? "+" : "\u2212"}${percent(Math.abs(share))}`,
-      `${time(plain.median)} with no dispatch timed, ${plain.count === 1 ? "one run" : `median of ${plain.count} runs`}${overlap}`]);
+    const { share, longer, plain_ns: plain } = summary.cost;
+    const signed = (value) => `${value >= 0 ? "+" : "\u2212"}${percent(Math.abs(value))}`;
+    const range = share.count === 1 ? "one run of each" : `${signed(share.low)} to ${signed(share.high)} in ${share.count} pairs of runs, longer in ${longer}`;
+    all.push(["Cost of profiling", signed(share.median), `${time(plain.median)} with no dispatch timed; ${range}`]);
   }
   for (const [name, value, note] of all) {
     byId("tiles").append(element("div", {}, element("dt", {}, name), element("dd", {}, value), element("dd", {}, note)));
@@ -112,7 +111,7 @@ const columns = [
   { name: "GB/s", of: (row) => row.bytes_per_second, show: (row) => giga(row.bytes_per_second) },
   { name: "Of roof", of: (row) => row.roof_share, show: (row) => percent(row.roof_share), roof: true },
   { name: "Bound by", of: (row) => row.bound, show: (row) => row.bound, text: true, roof: true },
-  { name: "Gain at most, ms", of: (row) => row.gain_ns, show: (row) => ms(row.gain_ns), roof: true },
+  { name: "Gain, ms", of: (row) => row.gain_ns, show: (row) => ms(row.gain_ns), roof: true },
   { name: "Kernels", of: (row) => row.kernels.join(", "), show: (row) => row.kernels.join(", "), text: true, only: "module" },
 ].filter((column) => run.roof || !column.roof);
 
@@ -145,13 +144,14 @@ function table() {
   }));
   const found = shown();
   const some = state.all ? found : found.slice(0, FEW);
+  const largest = Math.max(...rows[state.grouping].map((row) => row.share));
   byId("body").replaceChildren(...some.map((row) => {
     const line = element("tr", { "data-name": row.name }, ...used.map((column, i) => {
       const cell = element(i === 0 ? "th" : "td", i === 0 ? { scope: "row" } : {}, String(column.show(row)));
       if (!column.text) cell.classList.add("number");
       if (column.share) {
         cell.classList.add("share");
-        cell.style.setProperty("--share", row.share);
+        cell.style.setProperty("--share", row.share / largest);
       }
       return cell;
     }));
@@ -305,12 +305,12 @@ function roofline() {
 
 // --- memory over time ---
 
-// What is in use is known of a plan's steps. Of what runs beside them, as long as as much is held, it is what it is of the
-// step before, or else after.
-function inUse() {
+// What is in use is known of a plan's steps. Of what runs beside them it is what it is of the step before or after.
+function inUse(stages) {
   const used = memory.map(([, , used]) => used);
+  const stage = memory.map(([at]) => stages.filter((stage) => stage.begin <= at).pop());
   const fill = (i, from) => {
-    if (used[i] === null && memory[from] && memory[from][1] === memory[i][1]) used[i] = used[from];
+    if (used[i] === null && memory[from] && stage[from] === stage[i]) used[i] = used[from];
   };
   for (let i = 0; i < used.length; i++) fill(i, i - 1);
   for (let i = used.length - 1; i >= 0; i--) fill(i, i + 1);
@@ -366,7 +366,7 @@ function memoryChart() {
   if (memory.length > 0) {
     const close = `H${px(end).toFixed(2)}`;
     const ground = py(0).toFixed(2);
-    const used = inUse();
+    const used = inUse(stages);
     parts.push(drawn("path", { class: "used", d: `${path((i) => used[i])}${close}V${ground}H${px(memory[0][0]).toFixed(2)}Z` }));
     parts.push(drawn("path", { class: "held", d: path((i) => memory[i][1]) + close }));
   }

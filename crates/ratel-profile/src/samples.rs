@@ -27,21 +27,24 @@ impl Samples {
 
     /// Of sums: the n-th measurement is the sum of each part's n-th.
     pub fn of_sums<'a>(parts: impl IntoIterator<Item = &'a [u64]>) -> Samples {
-        let mut sums: Vec<f64> = Vec::new();
-        for (i, part) in parts.into_iter().enumerate() {
-            if i == 0 {
-                sums = vec![0.0; part.len()];
-            }
-            sums.truncate(part.len()); // runs that lack a part are no measurement of the sum
-            sums.iter_mut().zip(part).for_each(|(sum, ns)| *sum += *ns as f64);
-        }
-        Samples::of(sums)
+        Samples::of(sums(parts))
     }
 
     /// From the least to the greatest, as a share of the median.
     pub fn spread(&self) -> f64 {
         if self.median > 0.0 { (self.high - self.low) / self.median } else { 0.0 }
     }
+}
+
+/// The n-th sum is that of each part's n-th measurement. Runs that lack a part are no measurement of the sum.
+pub(crate) fn sums<'a>(parts: impl IntoIterator<Item = &'a [u64]>) -> Vec<f64> {
+    let mut parts = parts.into_iter();
+    let mut sums: Vec<f64> = parts.next().unwrap_or_default().iter().map(|ns| *ns as f64).collect();
+    for part in parts {
+        sums.truncate(part.len());
+        sums.iter_mut().zip(part).for_each(|(sum, ns)| *sum += *ns as f64);
+    }
+    sums
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Where the time of a run went, and what could be gained.
 
+use crate::samples::sums;
 use crate::{Bound, Grouping, Profile, Samples, rows};
 use serde::Serialize;
 
@@ -47,9 +48,14 @@ pub struct StageSummary {
     pub flops: f64,
 }
 
-/// What profiling cost: the same run with and without timestamps.
+/// What profiling cost: the same run with and without timestamps, in pairs one right after the other, so that what slowly
+/// changes on a machine changes both.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cost {
+    /// Of each pair, how much longer the timed run took, as a share of the plain one.
+    pub share: Samples,
+    /// Pairs in which it took longer at all: about half of them where profiling costs nothing that can be told from noise.
+    pub longer: usize,
     /// Nanoseconds of a run in which dispatches were timed.
     pub timed_ns: Samples,
     /// Nanoseconds of a run in which they were not.
@@ -57,14 +63,16 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The difference of the medians as a share of the plain run; negative where the timed run happened to be faster.
-    pub fn share(&self) -> f64 {
-        if self.plain_ns.median > 0.0 { self.timed_ns.median / self.plain_ns.median - 1.0 } else { 0.0 }
-    }
-
-    /// Whether the two kinds of run can't be told apart: their ranges overlap, or there is one of each.
-    pub fn within_noise(&self) -> bool {
-        self.timed_ns.low <= self.plain_ns.high && self.plain_ns.low <= self.timed_ns.high
+    fn of(timed: Vec<f64>, plain: Vec<f64>) -> Option<Cost> {
+        let shares: Vec<f64> = timed
+            .iter()
+            .zip(&plain)
+            .filter(|(_, plain)| **plain > 0.0)
+            .map(|(timed, plain)| timed / plain - 1.0)
+            .collect();
+        let (timed_ns, plain_ns) = (Samples::of(timed), Samples::of(plain));
+        let longer = shares.iter().filter(|share| **share > 0.0).count();
+        (!shares.is_empty()).then(|| Cost { share: Samples::of(shares), longer, timed_ns, plain_ns })
     }
 }
 
@@ -92,7 +100,7 @@ const LOADING: &str = "loading";
 pub fn summary(profile: &Profile) -> Summary {
     let working = || profile.spans.iter().filter(|span| span.stage != LOADING);
     let wall_ns = Samples::of_sums(working().map(|span| &span.ns[..]));
-    let plain_ns = Samples::of_sums(working().map(|span| &span.plain_ns[..]));
+    let cost = Cost::of(sums(working().map(|span| &span.ns[..])), sums(working().map(|span| &span.plain_ns[..])));
     let device_ns = Samples::of_sums(profile.dispatches.iter().map(|dispatch| &dispatch.ns[..]));
     let first = |samples: &[u64]| samples.first().map_or(0.0, |ns| *ns as f64);
     let busy_ns = busy(profile);
@@ -125,7 +133,7 @@ pub fn summary(profile: &Profile) -> Summary {
         flops: profile.dispatches.iter().map(|dispatch| dispatch.flops).sum(),
         bytes: profile.dispatches.iter().map(|dispatch| dispatch.bytes).sum(),
         stages,
-        cost: (plain_ns.count > 0).then_some(Cost { timed_ns: wall_ns, plain_ns }),
+        cost,
         gains,
     }
 }
@@ -175,7 +183,8 @@ mod tests {
         let stages: Vec<_> = summary.stages.iter().map(|s| (s.stage.as_str(), s.dispatches, s.wall_ns.low)).collect();
         assert_eq!(stages, [("unet", 4, 8e6), ("sampler", 2, 2e6)]);
         let cost = summary.cost.expect("plain runs were measured");
-        assert!((cost.share() - 1.0 / 9.0).abs() < 1e-9 && !cost.within_noise(), "{cost:?}");
+        assert!((cost.share.median - 1.0 / 9.0).abs() < 1e-9 && cost.longer == 3, "{cost:?}");
+        assert_eq!((cost.share.count, cost.plain_ns.median), (3, 9.18e6));
         let gains: Vec<_> = summary.gains.iter().map(|gain| (gain.kernel.as_str(), gain.gain_ns.round())).collect();
         assert_eq!(gains, [("conv2d_tiled", 2.2e6), ("group_norm", 1.5e6), ("combine", 399_980.0)]);
         assert!((summary.gains[0].share_of_wall - 2.2 / 10.2).abs() < 1e-9);

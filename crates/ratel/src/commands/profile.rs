@@ -126,7 +126,7 @@ fn steps_range(text: Option<&str>, total: usize) -> Result<Range<usize>, Failure
 /// Steps of the sampler that a device is warmed up with: as many as bring every kernel in.
 const WARM_UP: usize = 3;
 
-/// Draws again and again: to warm up, then in turn without and with timestamps.
+/// Draws again and again: to warm up, then in pairs of a run without timestamps and one with them.
 fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Range<usize>) -> Result<Profile, Failure> {
     let Prepared { engine, model, request, .. } = prepared;
     let runs = args.repeat;
@@ -146,7 +146,9 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
     }
     let mut profile: Option<Profile> = None;
     for i in 0..runs {
-        let plain = if args.once { None } else { Some(recorded(&turn("plain", i), false)?) };
+        // whichever comes first by turns
+        let plain = || recorded(&turn("plain", i), false);
+        let before = if args.once || i % 2 == 1 { None } else { Some(plain()?) };
         engine.reset_peak();
         let timed = recorded(&turn("timed", i), true)?;
         let known = match &mut profile {
@@ -178,7 +180,8 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
                 profile.insert(Profile::of_recording(run, timed))
             }
         };
-        if let Some(plain) = plain {
+        let after = if args.once || i % 2 == 0 { None } else { Some(plain()?) };
+        if let Some(plain) = before.or(after) {
             known.add_plain(&plain).map_err(mismatch)?;
         }
     }

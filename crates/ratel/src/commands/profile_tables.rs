@@ -133,19 +133,25 @@ fn print_summary(profile: &Profile, summary: &Summary) {
     );
     match &summary.cost {
         Some(cost) => {
-            let noise = match (cost.plain_ns.count, cost.within_noise()) {
-                (1, _) => "one run of each, so noise is not known".to_owned(),
-                (n, true) => format!("medians of {n} runs of each, in turn; their ranges overlap: no more than noise"),
-                (n, false) => format!("medians of {n} runs of each, in turn"),
+            let noise = match cost.share.count {
+                1 => "one run of each, so noise is not known".to_owned(),
+                pairs => format!(
+                    "{:+.1}% to {:+.1}% in {pairs} pairs of runs, the timed one longer in {}",
+                    cost.share.low * 100.0,
+                    cost.share.high * 100.0,
+                    cost.longer
+                ),
             };
             println!(
                 "profiling    {:+.1}%: {} timed, {} with no dispatch timed ({noise})",
-                cost.share() * 100.0,
+                cost.share.median * 100.0,
                 time(cost.timed_ns.median),
                 time(cost.plain_ns.median),
             );
         }
-        None => println!("profiling    what it cost was not measured (--once)"),
+        None => println!(
+            "profiling    what it cost was not measured (--once), and first uses of kernels may hold their compilation"
+        ),
     }
     if !summary.gains.is_empty() {
         println!("");
