@@ -2,8 +2,8 @@
 //!
 //! - [`Engine`] is an open device (or the twins): it makes [`Buffer`]s and runs one op at a time.
 //! - [`Session`] is a plan in memory, ready to run any number of times, observed or timed step by step.
-//! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand; [`race`] times them, and
-//!   [`Roof`] says how fast the device could be.
+//! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand; [`race`] times them,
+//!   and [`Roof`] says how fast the device could be.
 //!
 //! Only this crate names wgpu. It never prints, and no input makes it panic: whatever a driver reports becomes an
 //! [`EngineError`].

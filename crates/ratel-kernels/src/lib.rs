@@ -49,5 +49,5 @@ pub use kernel::{Constant, Kernel, Limits, Schedule, Target, WeightStorage, grid
 pub use linker::{LinkError, Options, Shaders, link};
 pub use op::{Cost, Op, Operand, Operation, Param, Role};
 pub use reflect::{Binding, Reflection, reflect};
-pub use registry::{Choice, choose, kernels, kernels_of, needs, variants};
+pub use registry::{Choice, choose, kernels, kernels_of, variants};
 pub use values::{Values, ValuesMut};

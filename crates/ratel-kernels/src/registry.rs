@@ -39,22 +39,23 @@ pub fn variants(f16: bool) -> Vec<(Elem, WeightStorage)> {
     all
 }
 
-/// What a kernel asks of a device, in words, as its own schedule tells: the first of these targets that it can do some case
-/// on.
-pub fn needs(kernel: &Kernel) -> &'static str {
-    let subgroup = |lanes| Target { subgroup: Some(lanes), f16: true, elem: Elem::F16, ..Target::PLAIN };
-    let half = Target { subgroup: None, weight: WeightStorage::F16, ..subgroup(32) };
-    let ways = [
-        (Target::PLAIN, "any device"),
-        (half, "f16"),
-        (Target { elem: Elem::F32, ..subgroup(32) }, "subgroups"),
-        (Target { weight: WeightStorage::F16, ..subgroup(32) }, "subgroups, f16"),
-        (Target { software: true, ..Target::PLAIN }, "a driver on the CPU"),
-        (Target { software: true, elem: Elem::F32, ..subgroup(8) }, "a driver on the CPU, subgroups"),
-    ];
-    let cases = Op::all_cases();
-    let does = |target: &Target| cases.iter().any(|op| (kernel.schedule)(op, target).is_some());
-    ways.iter().find(|(target, _)| does(target)).map_or("cooperative matrices", |(_, name)| name)
+impl Kernel {
+    /// What it asks of a device, in words, as its own schedule tells: the first of some targets that it can do some case on.
+    pub fn needs(&self) -> &'static str {
+        let subgroup = |lanes| Target { subgroup: Some(lanes), f16: true, elem: Elem::F16, ..Target::PLAIN };
+        let half = Target { subgroup: None, weight: WeightStorage::F16, ..subgroup(32) };
+        let ways = [
+            (Target::PLAIN, "any device"),
+            (half, "f16"),
+            (Target { elem: Elem::F32, ..subgroup(32) }, "subgroups"),
+            (Target { weight: WeightStorage::F16, ..subgroup(32) }, "subgroups, f16"),
+            (Target { software: true, ..Target::PLAIN }, "a driver on the CPU"),
+            (Target { software: true, elem: Elem::F32, ..subgroup(8) }, "a driver on the CPU, subgroups"),
+        ];
+        let cases = Op::all_cases();
+        let does = |target: &Target| cases.iter().any(|op| (self.schedule)(op, target).is_some());
+        ways.iter().find(|(target, _)| does(target)).map_or("cooperative matrices", |(_, name)| name)
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
     fn what_kernels_need() {
         for (name, what) in [("matmul", "any device"), ("matmul_subgroup", "a driver on the CPU, subgroups")] {
             let kernel = kernels().into_iter().find(|kernel| kernel.name == name).expect("it is there");
-            assert_eq!(needs(kernel), what, "{name}");
+            assert_eq!(kernel.needs(), what, "{name}");
         }
     }
 

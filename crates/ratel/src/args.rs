@@ -332,7 +332,7 @@ pub(crate) struct KernelListArgs {
 pub(crate) struct KernelBenchArgs {
     /// An op, or one of its kernels, as `ratel kernels` lists them
     pub name: String,
-    /// The op's sizes by name, such as m=4096,n=320,k=320,bias,act=silu; without it and --layer, the first case that the
+    /// The op's sizes by name, such as m=4096,n=320,k=320,bias,act=silu; without it and --layer, the first case that its
     /// kernels are tested on
     #[arg(long, value_name = "NAME=VALUE,...", conflicts_with = "layer")]
     pub shape: Option<String>,

@@ -35,8 +35,8 @@ const MOST_VALUES: usize = 1 << 30;
 /// The op of a name in a shape.
 ///
 /// # Errors
-/// A name that no op has; a size that is missing, unknown, not a number, or does not go with the others. The message says
-/// what the op takes.
+/// A name that no op has; a size that is missing, unknown, not a number, or does not go with the others. The message
+/// says what the op takes.
 pub(crate) fn op(name: &str, shape: &str) -> Result<Op, Failure> {
     let mut fields = Fields::parse(shape)?;
     let op = build(name, &mut fields);

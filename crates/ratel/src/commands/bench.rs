@@ -311,9 +311,8 @@ impl Head<'_> {
     }
 
     fn csv(&self, rows: &[Row]) {
-        println!(
-            "model,device,precision,test,width,height,seconds,spread,runs,flops,attainable_seconds,dispatches,cpu_seconds"
-        );
+        let measured = "seconds,spread,runs,flops,attainable_seconds,dispatches,cpu_seconds";
+        println!("model,device,precision,test,width,height,{measured}");
         let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         let (model, device, precision) = (quoted(self.model), quoted(&self.device), quoted(&self.precision()));
         for row in rows {

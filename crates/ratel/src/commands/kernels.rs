@@ -7,7 +7,7 @@ use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Precision, latent_size, target};
 use ratel_engine::{Engine, Entrant, Roof, race};
 use ratel_graph::{Plan, PlanOptions};
-use ratel_kernels::{Kernel, Op, Target, needs};
+use ratel_kernels::{Kernel, Op, Target};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn list(args: KernelListArgs) -> Result<(), Failure> {
     if args.json {
         let kernel = |kernel: &&'static Kernel| {
             let (name, dispatches) = (kernel.name, used(kernel.name));
-            json!({ "name": name, "file": file(kernel), "needs": needs(kernel), "dispatches": dispatches })
+            json!({ "name": name, "file": file(kernel), "needs": kernel.needs(), "dispatches": dispatches })
         };
         let all: Vec<_> = ops
             .iter()
@@ -65,7 +65,7 @@ fn list(args: KernelListArgs) -> Result<(), Failure> {
         }
         for kernel in op.kernels() {
             let used = if target.twins { String::new() } else { used(kernel.name) };
-            println!("  {:26} {:48} {:32} {used}", kernel.name, file(kernel), needs(kernel));
+            println!("  {:26} {:48} {:32} {used}", kernel.name, file(kernel), kernel.needs());
         }
     }
     Ok(())

@@ -32,8 +32,8 @@ pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Fai
     open_engine(device, shaders, EngineOptions::default())
 }
 
-/// Like [`engine`], for measurements: kernels have no bounds checks, whatever the program was built as, unless they come
-/// from `shaders`.
+/// Like [`engine`], for measurements: kernels have no bounds checks, whatever the program was built as, unless they
+/// come from `shaders`.
 pub(crate) fn engine_to_time(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
     open_engine(device, shaders, EngineOptions { checks: false, ..EngineOptions::default() })
 }
