@@ -117,7 +117,8 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
             let k1 = f.size_or("k1", k, "k");
             let image_rows = f.some_size("image_rows");
             let (bias, residual) = (f.switch("bias"), f.switch("residual"));
-            Matmul { m, n, k, k1, bias, image_rows, act: f.act(), residual }.into()
+            let op = Matmul { m, n, k, k1, ..Matmul::default() };
+            Matmul { bias, image_rows, act: f.act(), residual, ..op }.into()
         }
         "conv2d" => {
             let [batch, h, w, c, n] = ["batch", "h", "w", "c", "n"].map(|name| f.size(name));

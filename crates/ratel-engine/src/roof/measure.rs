@@ -65,7 +65,7 @@ pub(super) fn measure(engine: &Engine, progress: &mut dyn FnMut(&str)) -> Result
     progress("reading workgroup memory");
     let (op, timing) = workgroup(engine, &full)?;
     let bytes = op.workgroup_bytes();
-    let what = format!("{} KiB in each workgroup", RoofWorkgroup::SIZE * 4 >> 10);
+    let what = format!("{} KiB in each workgroup", RoofWorkgroup::SIZE * 4 / 1024);
     let workgroup_bytes = rate(&op.into(), what, timing, bytes);
 
     progress("dispatching");
