@@ -51,6 +51,8 @@ impl Place {
         let mut command = Command::new(program());
         // without the variable, some drivers' libraries write about it where only the program should
         command.args(arguments).current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
+        // what is measured is kept here, and not among the user's own files
+        command.env("XDG_CACHE_HOME", self.0.path().join("cache"));
         command
     }
 

@@ -389,6 +389,103 @@ fn checkpoints_plans_and_devices_are_described() {
     assert!(place.succeed(&["devices"]).lines().last().is_some_and(|line| line.starts_with("cpu: ")));
 }
 
+/// What `--json` printed.
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_roof_is_measured_and_remembered() {
+    let place = Place::new();
+    let roofline = |more: &[&str]| place.succeed(&[&["roofline", "--device", "cpu"], more].concat());
+    let roof = json(&roofline(&["--json"]));
+    assert_eq!(roof["device"], "CPU twins");
+    for figure in ["f32_flops", "copy_bytes", "workgroup_bytes", "dispatch_seconds"] {
+        assert!(roof[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {roof}");
+    }
+    assert!(roof["f16_flops"].is_null() && roof["matrix_flops"].is_null(), "{roof}");
+    let remembered = roofline(&[]);
+    assert!(remembered.contains("measured before") && remembered.contains("FLOP to a byte"), "{remembered}");
+    assert!(!roofline(&["--fresh"]).contains("measured before"));
+    place.refuse(&["roofline", "--device", "no such device"], 1, &["no such device", "`cpu`"]);
+}
+
+#[test]
+fn kernels_are_listed_checked_and_timed() {
+    let place = Place::new();
+    let list = place.succeed(&["kernels", "-m", TINY, "--device", "cpu"]);
+    for part in ["matmul: y[m, n]", "shaders/conv/conv2d_tiled.wgsl", "any device", "m, n, k", "unet "] {
+        assert!(list.contains(part), "{part} is missing: {list}");
+    }
+    let list = json(&place.succeed(&["kernels", "-m", TINY, "--device", "cpu", "--json"]));
+    for op in list["ops"].as_array().expect("ops") {
+        for kernel in op["kernels"].as_array().expect("kernels") {
+            let file = kernel["file"].as_str().expect("a file");
+            assert!(ratel_tests::repository::root().join(file).is_file(), "{file}");
+        }
+    }
+
+    let bench = |arguments: &[&str]| {
+        json(&place.succeed(&[&["kernels", "bench", "--seconds", "0.01", "--json"], arguments].concat()))
+    };
+    // on the best device there is: each that is timed was checked
+    let timed = bench(&["matmul_tiled", "--shape", "m=17,n=12,k=8,bias,act=silu"]);
+    assert!(timed["op"].as_str().is_some_and(|op| op.contains("m: 17, n: 12, k: 8")), "{timed}");
+    let rows = timed["rows"].as_array().expect("rows");
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert!(row["passed"] == true || row["kernel"] == "twin", "{row}");
+        assert!(row["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{row}");
+    }
+    let layer = bench(&["conv2d", "--layer", "unet.conv_in", "-m", TINY, "--device", "cpu"]);
+    assert!(layer["op"].as_str().is_some_and(|op| op.starts_with("Conv2d")), "{layer}");
+    assert_eq!(layer["rows"][0]["kernel"], "twin");
+
+    for (arguments, parts) in [
+        (&["matmul", "--shape", "m=17,n=12"][..], &["`k` is missing", "takes m, n, k"][..]),
+        (&["matmul", "--shape", "m=17,n=12,k=8,z=1"], &["`z`"]),
+        (&["matmult"], &["`matmult`", "matmul, conv2d"]),
+        (&["conv2d", "-m", TINY, "--layer", "unet.conv"], &["unet.conv", "such as unet.conv_in"]),
+        (&["add", "--seconds", "0"], &["--seconds"]),
+    ] {
+        place.refuse(&[&["kernels", "bench", "--device", "cpu"], arguments].concat(), 2, parts);
+    }
+}
+
+#[test]
+fn parts_of_a_model_are_timed() {
+    let place = Place::new();
+    let bench = |more: &[&str]| {
+        let common = ["bench", "-m", TINY, "--device", "cpu", "--runs", "1", "--steps", "1"];
+        place.succeed(&[&common[..], more].concat())
+    };
+    let tests = ["open the device", "text encoder", "UNet step", "VAE decode", "to the first step, cold", "picture"];
+    let table = bench(&["-W", "64,32", "-H", "32"]);
+    for part in tests.iter().chain(&["64x32", "32x32", "FLOP/s", "|--"]) {
+        assert!(table.contains(part), "{part} is missing: {table}");
+    }
+    let all = json(&bench(&["-W", "32", "--format", "json"]));
+    let rows = all["rows"].as_array().expect("rows");
+    for test in tests {
+        let row = rows.iter().find(|row| row["test"] == test).unwrap_or_else(|| panic!("no {test}: {all}"));
+        assert!(row["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{row}");
+    }
+    let unet = rows.iter().find(|row| row["test"] == "UNet step").expect("it is there");
+    assert!(
+        unet["dispatches"].as_u64().is_some_and(|count| count > 50) && unet["flops"].as_f64() > Some(1e6),
+        "{unet}"
+    );
+
+    let lines = bench(&["-W", "32", "--only", "unet", "--format", "csv"]);
+    let columns: Vec<_> = lines.lines().map(|line| line.split(',').count()).collect();
+    assert!(columns.len() > 3 && columns.iter().all(|count| *count == columns[0]), "{lines}");
+    assert!(!lines.contains("VAE") && lines.contains("\"UNet step\",32,32,"), "{lines}");
+
+    place.refuse(&["bench", "-m", TINY, "--runs", "0"], 2, &["--runs"]);
+    place.refuse(&["bench", "-m", TINY, "-W", "64,64", "-H", "64,64,64"], 2, &["2 widths and 3 heights"]);
+    place.refuse(&["bench", "-m", TINY, "-W", "65"], 1, &["65"]);
+}
+
 #[test]
 fn recordings_are_compared() {
     let place = Place::new();

@@ -183,10 +183,7 @@ fn on_the_device_at_hand() {
     let run = |more: &[&str]| {
         let arguments =
             [&["profile", "a red dragon", "-W", "64", "-H", "64", "--steps", "2", "--repeat", "2"], more].concat();
-        // the roof is kept in the cache, and is not to be that of whoever runs the tests
-        let output = place.command(&arguments).env("XDG_CACHE_HOME", place.path("cache")).output().expect("a start");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8")
+        place.succeed(&arguments)
     };
     let said = run(&["-o", "p.jsonl"]);
     for part in ["roof: f32 ", "bound by", "to be gained at most"] {

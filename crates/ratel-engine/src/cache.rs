@@ -1,5 +1,5 @@
-//! What was measured on a device, kept between runs in the user's cache directory. Nothing there is needed: a file that is
-//! missing, damaged or of another device is measured anew, and one that can't be written is left out.
+//! What was measured on a device, kept between runs in the user's cache directory. Nothing there is needed: what is
+//! missing, damaged or of another device is measured anew, and what can't be written is left out.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,6 +2,7 @@
 
 use crate::buffer::{from_f16, to_f16};
 use crate::engine::Where;
+use crate::time::Timing;
 use crate::{Engine, EngineError, cpu};
 use half::f16;
 use ratel_kernels::{Choice, Op, Operand, Role, Target, WeightStorage, choose, kernels_of, variants};
@@ -119,7 +120,7 @@ impl Engine {
 }
 
 /// An op with operands and the right answer, good for any number of kernels.
-struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     op: &'a Op,
     target: &'a Target,
     /// Bytes of each input as the device has them.
@@ -129,7 +130,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(op: &'a Op, target: &'a Target, seed: u64) -> Result<Self, EngineError> {
+    pub(crate) fn new(op: &'a Op, target: &'a Target, seed: u64) -> Result<Self, EngineError> {
         let operands = op.operands();
         let mut random = Random(seed);
         let twin_target = Target::twins(target.weight);
@@ -155,6 +156,16 @@ impl<'a> Trial<'a> {
     }
 
     fn run(&self, engine: &Engine, choice: &Choice) -> Result<Check, EngineError> {
+        self.run_and_time(engine, choice, Duration::ZERO).map(|(check, _)| check)
+    }
+
+    /// Runs a kernel on a device, compares, and if there is a budget for it and the kernel passed, times it.
+    pub(crate) fn run_and_time(
+        &self,
+        engine: &Engine,
+        choice: &Choice,
+        budget: Duration,
+    ) -> Result<(Check, Option<Timing>), EngineError> {
         let Where::Device(gpu) = &engine.place else {
             let device = engine.name();
             return Err(EngineError::Unsupported { device, what: "kernels to compare with the twins".to_owned() });
@@ -194,7 +205,10 @@ impl<'a> Trial<'a> {
         let found = read_values(&output, self.target, &after[inside]);
         let (nmse, max_abs, scale, compared) = compare(&found, &self.expected);
         let tolerance = self.op.tolerance(self.target.elem);
-        Ok(Check { kernel: choice.kernel.name, nmse, max_abs, scale, tolerance, compared, stray, time })
+        let check = Check { kernel: choice.kernel.name, nmse, max_abs, scale, tolerance, compared, stray, time };
+        let timed = !budget.is_zero() && check.passed();
+        let timing = timed.then(|| engine.time(self.op, Some(choice), self.target, &regions, budget)).transpose()?;
+        Ok((check, timing))
     }
 }
 

@@ -3,7 +3,8 @@
 //! - [`Engine`] is an open device (or the twins): it makes [`Buffer`]s and runs one op at a time.
 //! - [`Session`] is a plan in memory, ready to run any number of times, observed or timed step by step.
 //! - [`Tape`] records what runs on an engine, and when.
-//! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand.
+//! - [`selftest`] and [`Engine::check`] compare kernels with their twins on the device at hand; [`race`] times them,
+//!   and [`Roof`] says how fast the device could be.
 //!
 //! Only this crate names wgpu. It never prints, and no input makes it panic: whatever a driver reports becomes an
 //! [`EngineError`].
@@ -20,6 +21,7 @@ mod gpu;
 mod memory;
 mod pipeline;
 mod profile;
+mod race;
 mod roof;
 mod session;
 mod tape;
@@ -34,6 +36,7 @@ pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use memory::MemoryUse;
 pub use profile::Profile;
+pub use race::{Entrant, race};
 pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};

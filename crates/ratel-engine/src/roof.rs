@@ -77,8 +77,8 @@ impl fmt::Display for Bound {
 }
 
 impl Roof {
-    /// The rate that products can hope for: sums are kept in `f32`, so that of cooperative matrices where there are any,
-    /// else that of `f32`.
+    /// The rate that products can hope for: sums are kept in `f32`, so that of cooperative matrices where there are
+    /// any, else that of `f32`.
     pub fn flops(&self) -> f64 {
         self.matrix_flops.map_or(self.f32_flops, |matrix| matrix.max(self.f32_flops))
     }
@@ -115,8 +115,8 @@ impl Roof {
         known.map_or_else(|| Self::fresh_in(folder, engine, progress), Ok)
     }
 
-    /// Measures, whatever was measured before, and keeps that in a folder: unless microkernels were edited or had bounds
-    /// checks, since what they reach then is not the device's roof.
+    /// Measures, whatever was measured before, and keeps that in a folder: unless microkernels were edited or had
+    /// bounds checks, since what they reach then is not the device's roof.
     ///
     /// # Errors
     /// Those of [`Roof::measure`].

@@ -44,7 +44,7 @@ pub struct Timing {
     pub device_clock: bool,
 }
 
-/// Seconds that are measured in one piece at least: far more than a clock's step, or than a submission takes on the host.
+/// Seconds that are measured in one piece at least: far more than a clock's step, or than a submission on the host.
 const PIECE: f64 = 1e-3;
 const PIECE_ON_HOST: f64 = 2e-2;
 /// The most dispatches in a piece, and pieces in a measurement.

@@ -31,8 +31,8 @@ const LANES: usize = 32;
 /// Values that one thread computes.
 const PIECE: usize = 16 * LANES;
 
-/// The sums of four chains, begun at `first`, for each of some values. The twins never fuse a product with a sum, so their
-/// results are the same on every machine; the difference to what the op says is in the last bits.
+/// The sums of four chains, begun at `first`, for each of some values. The twins never fuse a product with a sum, so
+/// their results are the same on every machine; the difference to what the op says is in the last bits.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn four_chains(x: &[f32; LANES], first: f32, rounds: usize) -> [f32; LANES] {
     let factor = x.map(|x| x * 0.5);

@@ -11,6 +11,7 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod shape;
 mod tensors;
 mod units;
 
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         Command::Trace(args) => commands::trace::run(args),
         Command::Profile(args) => commands::profile::run(args),
         Command::Roofline(args) => commands::roofline::run(args),
+        Command::Kernels(args) => commands::kernels::run(args),
+        Command::Bench(args) => commands::bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ use ratel_kernels::{Op, Target, Values, ValuesMut, WeightStorage};
 use ratel_tensor::Elem;
 use std::time::Duration;
 
-/// The time that each microkernel is measured for, and that each of the shapes is tried for of which the best is measured.
+/// The time that each microkernel is measured for, and that each number of chains is tried for.
 const BUDGET: Duration = Duration::from_millis(400);
 const TRIAL: Duration = Duration::from_millis(60);
 /// Seconds that one dispatch is to take: many times what a dispatch costs by itself, and no watchdog's business.
@@ -65,7 +65,7 @@ pub(super) fn measure(engine: &Engine, progress: &mut dyn FnMut(&str)) -> Result
     progress("reading workgroup memory");
     let (op, timing) = workgroup(engine, &full)?;
     let bytes = op.workgroup_bytes();
-    let what = format!("{} KiB in each workgroup", RoofWorkgroup::SIZE * 4 >> 10);
+    let what = format!("{} KiB in each workgroup", RoofWorkgroup::SIZE * 4 / 1024);
     let workgroup_bytes = rate(&op.into(), what, timing, bytes);
 
     progress("dispatching");

@@ -1,9 +1,11 @@
 //! The commands, one a file.
 
+pub(crate) mod bench;
 pub(crate) mod devices;
 mod from_file;
 pub(crate) mod generate;
 pub(crate) mod info;
+pub(crate) mod kernels;
 pub(crate) mod plan;
 pub(crate) mod profile;
 mod profile_tables;
