@@ -1,146 +1,12 @@
 //! The program as its users run it: what it writes, what it says, and what it returns when it is asked for nonsense.
 
 use ratel_tests::fixtures::fixture;
+use ratel_tests::program::{Place, SMALL, TINY};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
-
-/// The program. Cargo names the programs of a test's own package only (`CARGO_BIN_EXE_*`), and these tests lie in another,
-/// so the program is built here, once, as this test was: into the same folder and with the same profile. That costs
-/// nothing where it is built already, and never tests one that is out of date.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // .../target/PROFILE/deps/cli-HASH
-        let test = std::env::current_exe().expect("this test's own path");
-        let folder = test.ancestors().nth(2).expect("the profile's folder");
-        let profile = match folder.file_name().and_then(OsStr::to_str) {
-            Some("debug") | None => "dev",
-            Some(name) => name,
-        };
-        let target = folder.parent().expect("the target folder");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "ratel", "--profile", profile, "--target-dir"])
-            .arg(target)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.expect("cargo").success(), "ratel is built");
-        folder.join(format!("ratel{}", std::env::consts::EXE_SUFFIX))
-    })
-}
-
-/// A folder to run in, which nothing but the test's own files is left in.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Place(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        // without the variable, some drivers' libraries write about it where only the program should
-        command.args(arguments).current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the program starts")
-    }
-
-    /// Runs what must succeed, and returns what it prints.
-    #[track_caller]
-    fn succeed(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let errors = String::from_utf8(output.stderr).expect("UTF-8");
-        assert!(output.status.success(), "{arguments:?}: {errors}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    /// Draws in 64x64 and two steps on the CPU.
-    #[track_caller]
-    fn draw(&self, prompt: &str, more: &[&str]) -> String {
-        self.succeed(&[&["generate", prompt, "-m", TINY], SMALL, more].concat())
-    }
-
-    /// Runs what must fail: with one line that names the cause, beside notes on how the arguments were understood, and
-    /// without a file left behind. Returns that line.
-    #[track_caller]
-    fn refuse(&self, arguments: &[&str], code: i32, parts: &[&str]) -> String {
-        let before = self.files();
-        let output = self.run(arguments);
-        let errors = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
-        let lines: Vec<&str> = errors.lines().filter(|line| !line.starts_with("note: ")).collect();
-        let [line] = lines[..] else { panic!("{arguments:?}: one line expected: {errors}") };
-        assert!(line.starts_with("ratel: "), "{arguments:?}: {line}");
-        assert!(line.len() < 1000, "{arguments:?}: {} bytes of message", line.len());
-        for part in parts {
-            assert!(line.contains(part), "{arguments:?}: {line:?} should name {part:?}");
-        }
-        assert_eq!(self.files(), before, "{arguments:?} left files behind");
-        line.to_owned()
-    }
-
-    /// The names of the files in it, and in its folders.
-    fn files(&self) -> Vec<String> {
-        fn collect(folder: &Path, all: &mut Vec<String>) {
-            for entry in fs::read_dir(folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                all.push(path.file_name().expect("a name").to_string_lossy().into_owned());
-                if path.is_dir() && !path.is_symlink() {
-                    collect(&path, all);
-                }
-            }
-        }
-        let mut all = Vec::new();
-        collect(self.0.path(), &mut all);
-        all.sort();
-        all
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    /// Copies the folder of [`TINY`] to `model`.
-    fn copy_model(&self) {
-        for (part, files) in [
-            ("", &["model_index.json"][..]),
-            ("scheduler", &["scheduler_config.json"]),
-            ("tokenizer", &["vocab.json", "merges.txt"]),
-            ("text_encoder", &["config.json", "model.safetensors"]),
-            ("unet", &["config.json", "diffusion_pytorch_model.safetensors"]),
-            ("vae", &["config.json", "diffusion_pytorch_model.safetensors"]),
-        ] {
-            let to = self.path("model").join(part);
-            fs::create_dir_all(&to).expect("a folder");
-            for file in files {
-                fs::copy(Path::new(TINY).join(part).join(file), to.join(file)).expect("a copy");
-            }
-        }
-    }
-
-    /// A picture's width and height.
-    fn size(&self, name: &str) -> (u32, u32) {
-        let picture = image::load_from_memory(&self.bytes(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        (picture.width(), picture.height())
-    }
-}
-
-/// A small model of random weights: what these tests are about does not depend on what is drawn.
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/models/tiny");
-
-const SMALL: &[&str] = &["--device", "cpu", "-W", "64", "-H", "64", "--steps", "2"];
+use std::process::Command;
 
 /// The text under `parameters` in a PNG file, from its tEXt or iTXt chunk (PNG, third edition, 11.3.3).
 fn parameters(png: &[u8]) -> String {
@@ -521,6 +387,103 @@ fn checkpoints_plans_and_devices_are_described() {
     let devices: Value = serde_json::from_str(&place.succeed(&["devices", "--json"])).expect("JSON");
     assert!(devices.as_array().is_some_and(|all| all.iter().all(|device| device["name"].is_string())), "{devices}");
     assert!(place.succeed(&["devices"]).lines().last().is_some_and(|line| line.starts_with("cpu: ")));
+}
+
+/// What `--json` printed.
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_roof_is_measured_and_remembered() {
+    let place = Place::new();
+    let roofline = |more: &[&str]| place.succeed(&[&["roofline", "--device", "cpu"], more].concat());
+    let roof = json(&roofline(&["--json"]));
+    assert_eq!(roof["device"], "CPU twins");
+    for figure in ["f32_flops", "copy_bytes", "workgroup_bytes", "dispatch_seconds"] {
+        assert!(roof[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {roof}");
+    }
+    assert!(roof["f16_flops"].is_null() && roof["matrix_flops"].is_null(), "{roof}");
+    let remembered = roofline(&[]);
+    assert!(remembered.contains("measured before") && remembered.contains("FLOP to a byte"), "{remembered}");
+    assert!(!roofline(&["--fresh"]).contains("measured before"));
+    place.refuse(&["roofline", "--device", "no such device"], 1, &["no such device", "`cpu`"]);
+}
+
+#[test]
+fn kernels_are_listed_checked_and_timed() {
+    let place = Place::new();
+    let list = place.succeed(&["kernels", "-m", TINY, "--device", "cpu"]);
+    for part in ["matmul: y[m, n]", "shaders/conv/conv2d_tiled.wgsl", "any device", "m, n, k", "unet "] {
+        assert!(list.contains(part), "{part} is missing: {list}");
+    }
+    let list = json(&place.succeed(&["kernels", "-m", TINY, "--device", "cpu", "--json"]));
+    for op in list["ops"].as_array().expect("ops") {
+        for kernel in op["kernels"].as_array().expect("kernels") {
+            let file = kernel["file"].as_str().expect("a file");
+            assert!(ratel_tests::repository::root().join(file).is_file(), "{file}");
+        }
+    }
+
+    let bench = |arguments: &[&str]| {
+        json(&place.succeed(&[&["kernels", "bench", "--seconds", "0.01", "--json"], arguments].concat()))
+    };
+    // on the best device there is: each that is timed was checked
+    let timed = bench(&["matmul_tiled", "--shape", "m=17,n=12,k=8,bias,act=silu"]);
+    assert!(timed["op"].as_str().is_some_and(|op| op.contains("m: 17, n: 12, k: 8")), "{timed}");
+    let rows = timed["rows"].as_array().expect("rows");
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert!(row["passed"] == true || row["kernel"] == "twin", "{row}");
+        assert!(row["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{row}");
+    }
+    let layer = bench(&["conv2d", "--layer", "unet.conv_in", "-m", TINY, "--device", "cpu"]);
+    assert!(layer["op"].as_str().is_some_and(|op| op.starts_with("Conv2d")), "{layer}");
+    assert_eq!(layer["rows"][0]["kernel"], "twin");
+
+    for (arguments, parts) in [
+        (&["matmul", "--shape", "m=17,n=12"][..], &["`k` is missing", "takes m, n, k"][..]),
+        (&["matmul", "--shape", "m=17,n=12,k=8,z=1"], &["`z`"]),
+        (&["matmult"], &["`matmult`", "matmul, conv2d"]),
+        (&["conv2d", "-m", TINY, "--layer", "unet.conv"], &["unet.conv", "such as unet.conv_in"]),
+        (&["add", "--seconds", "0"], &["--seconds"]),
+    ] {
+        place.refuse(&[&["kernels", "bench", "--device", "cpu"], arguments].concat(), 2, parts);
+    }
+}
+
+#[test]
+fn parts_of_a_model_are_timed() {
+    let place = Place::new();
+    let bench = |more: &[&str]| {
+        let common = ["bench", "-m", TINY, "--device", "cpu", "--runs", "1", "--steps", "1"];
+        place.succeed(&[&common[..], more].concat())
+    };
+    let tests = ["open the device", "text encoder", "UNet step", "VAE decode", "to the first step, cold", "picture"];
+    let table = bench(&["-W", "64,32", "-H", "32"]);
+    for part in tests.iter().chain(&["64x32", "32x32", "FLOP/s", "|--"]) {
+        assert!(table.contains(part), "{part} is missing: {table}");
+    }
+    let all = json(&bench(&["-W", "32", "--format", "json"]));
+    let rows = all["rows"].as_array().expect("rows");
+    for test in tests {
+        let row = rows.iter().find(|row| row["test"] == test).unwrap_or_else(|| panic!("no {test}: {all}"));
+        assert!(row["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{row}");
+    }
+    let unet = rows.iter().find(|row| row["test"] == "UNet step").expect("it is there");
+    assert!(
+        unet["dispatches"].as_u64().is_some_and(|count| count > 50) && unet["flops"].as_f64() > Some(1e6),
+        "{unet}"
+    );
+
+    let lines = bench(&["-W", "32", "--only", "unet", "--format", "csv"]);
+    let columns: Vec<_> = lines.lines().map(|line| line.split(',').count()).collect();
+    assert!(columns.len() > 3 && columns.iter().all(|count| *count == columns[0]), "{lines}");
+    assert!(!lines.contains("VAE") && lines.contains("\"UNet step\",32,32,"), "{lines}");
+
+    place.refuse(&["bench", "-m", TINY, "--runs", "0"], 2, &["--runs"]);
+    place.refuse(&["bench", "-m", TINY, "-W", "64,64", "-H", "64,64,64"], 2, &["2 widths and 3 heights"]);
+    place.refuse(&["bench", "-m", TINY, "-W", "65"], 1, &["65"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ratel-weights", &["ratel-tensor"]),
     ("ratel-engine", &["ratel-tensor", "ratel-kernels", "ratel-graph"]),
     ("ratel-diffusion", LIBRARIES),
+    ("ratel-profile", &["ratel-tensor", "ratel-kernels", "ratel-graph", "ratel-engine"]),
     ("ratel-cub", &[]),
     ("ratel", ALL),
     ("ratel-tests", ALL),
@@ -30,11 +31,12 @@ const ALL: &[&str] = &[
     "ratel-weights",
     "ratel-engine",
     "ratel-diffusion",
+    "ratel-profile",
     "ratel-cub",
 ];
 
 /// The folders of `shaders/` that hold kernels.
-const FAMILIES: &[&str] = &["matmul", "conv", "norm", "attention", "pointwise", "sampling"];
+const FAMILIES: &[&str] = &["matmul", "conv", "norm", "attention", "pointwise", "sampling", "roofline"];
 
 /// Each package of the workspace with the names of its dependencies.
 fn packages() -> Vec<(String, BTreeSet<String>)> {

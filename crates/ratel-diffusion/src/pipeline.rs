@@ -96,6 +96,10 @@ pub trait Watcher {
     fn tensor(&mut self, _name: &str, _value: HostTensor) {}
 }
 
+/// The stage, among those that [`draw`] marks on an engine's tape, in which weights go to the device. The others are
+/// `text_encoder`, `unet` and `sampler` with their step, and `vae_decoder`.
+pub const LOADING: &str = "loading";
+
 /// Draws what a request asks for.
 ///
 /// # Errors
@@ -179,6 +183,7 @@ impl Stage<'_> {
         let session = self.load(plan, "text encoder", watcher)?;
         let ids: Vec<u32> = prompts.iter().flat_map(|tokens| tokens.ids.iter().copied()).collect();
         session.input("ids")?.write_u32(&ids)?;
+        self.engine.mark("text_encoder", None);
         self.run(&session, "", watcher)?;
         Ok(session.output("context")?.read_f32()?)
     }
@@ -197,6 +202,7 @@ impl Stage<'_> {
         let graph = self.model.unet_graph(copies * request.batch, h, w)?;
         let plan = self.plan(graph)?;
         let session = self.load(plan, "UNet", watcher)?;
+        self.engine.mark("sampler", None);
         session.input("context")?.write_f32(context)?;
 
         let shape = [request.batch, self.model.latent_channels(), h, w];
@@ -208,14 +214,19 @@ impl Stage<'_> {
         for (i, step) in request.run.steps.iter().enumerate() {
             let observed = request.observe_steps.contains(&i);
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
+            self.engine.mark("sampler", Some(i));
             denoiser.step(step, &mut || noise.draw(), |session| {
-                if observed { self.run(session, &prefix, watcher) } else { self.run_plainly(session) }
+                self.engine.mark("unet", Some(i));
+                let ran = if observed { self.run(session, &prefix, watcher) } else { self.run_plainly(session) };
+                self.engine.mark("sampler", Some(i));
+                ran
             })?;
             watcher.event(Event::Step(i + 1, total));
             if request.keep_steps {
                 kept.push(denoiser.latents()?);
             }
         }
+        self.engine.mark("sampler", None);
         Ok((denoiser.latents()?, kept))
     }
 
@@ -228,6 +239,7 @@ impl Stage<'_> {
         let plan = self.plan(self.model.vae_graph(1, h, w)?)?;
         let target = plan.target;
         let session = self.load(plan, "VAE", watcher)?;
+        self.engine.mark("vae_decoder", None);
         let count = h * w * c;
         let unscaled = self.engine.buffer(Role::Vector, count, &target)?;
         let (scale, shift) = (1.0 / self.model.scaling_factor, self.model.shift_factor);
@@ -258,6 +270,7 @@ impl Stage<'_> {
     }
 
     fn load(&self, plan: Plan, name: &'static str, watcher: &mut dyn Watcher) -> Result<Session, DiffusionError> {
+        self.engine.mark(LOADING, None);
         let source = Stoppable { source: &*self.model.weights, stop: self.stop };
         let progress = &mut |at: Progress| watcher.event(Event::Loading(name, at.done, at.total));
         Ok(self.engine.load(plan, &source, progress)?)

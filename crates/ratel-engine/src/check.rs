@@ -2,6 +2,7 @@
 
 use crate::buffer::{from_f16, to_f16};
 use crate::engine::Where;
+use crate::time::Timing;
 use crate::{Engine, EngineError, cpu};
 use half::f16;
 use ratel_kernels::{Choice, Op, Operand, Role, Target, WeightStorage, choose, kernels_of, variants};
@@ -119,7 +120,7 @@ impl Engine {
 }
 
 /// An op with operands and the right answer, good for any number of kernels.
-struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     op: &'a Op,
     target: &'a Target,
     /// Bytes of each input as the device has them.
@@ -129,7 +130,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(op: &'a Op, target: &'a Target, seed: u64) -> Result<Self, EngineError> {
+    pub(crate) fn new(op: &'a Op, target: &'a Target, seed: u64) -> Result<Self, EngineError> {
         let operands = op.operands();
         let mut random = Random(seed);
         let twin_target = Target::twins(target.weight);
@@ -155,6 +156,16 @@ impl<'a> Trial<'a> {
     }
 
     fn run(&self, engine: &Engine, choice: &Choice) -> Result<Check, EngineError> {
+        self.run_and_time(engine, choice, Duration::ZERO).map(|(check, _)| check)
+    }
+
+    /// Runs a kernel on a device, compares, and if there is a budget for it and the kernel passed, times it.
+    pub(crate) fn run_and_time(
+        &self,
+        engine: &Engine,
+        choice: &Choice,
+        budget: Duration,
+    ) -> Result<(Check, Option<Timing>), EngineError> {
         let Where::Device(gpu) = &engine.place else {
             let device = engine.name();
             return Err(EngineError::Unsupported { device, what: "kernels to compare with the twins".to_owned() });
@@ -194,13 +205,16 @@ impl<'a> Trial<'a> {
         let found = read_values(&output, self.target, &after[inside]);
         let (nmse, max_abs, scale, compared) = compare(&found, &self.expected);
         let tolerance = self.op.tolerance(self.target.elem);
-        Ok(Check { kernel: choice.kernel.name, nmse, max_abs, scale, tolerance, compared, stray, time })
+        let check = Check { kernel: choice.kernel.name, nmse, max_abs, scale, tolerance, compared, stray, time };
+        let timed = !budget.is_zero() && check.passed();
+        let timing = timed.then(|| engine.time(self.op, Some(choice), self.target, &regions, budget)).transpose()?;
+        Ok((check, timing))
     }
 }
 
 /// Normalised mean square error, largest difference, largest expected value, and how many values were compared. What
 /// both have left untouched (not a number in both) is not compared.
-fn compare(found: &[f32], expected: &[f32]) -> (f64, f64, f64, usize) {
+pub(crate) fn compare(found: &[f32], expected: &[f32]) -> (f64, f64, f64, usize) {
     let (mut differences, mut squares, mut max_abs, mut scale, mut compared) = (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0);
     for (&a, &b) in found.iter().zip(expected) {
         if a.is_nan() && b.is_nan() {
@@ -311,7 +325,7 @@ fn half(role: Role, target: &Target) -> bool {
 }
 
 /// Seeded random numbers: SplitMix64 (Steele, Lea & Flood 2014).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u32 {
@@ -323,7 +337,7 @@ impl Random {
     }
 
     /// Uniform in -1 to 1.
-    fn signed(&mut self) -> f32 {
+    pub(crate) fn signed(&mut self) -> f32 {
         (self.next() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 }

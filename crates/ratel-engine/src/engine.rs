@@ -5,6 +5,7 @@ use crate::device::{self, DeviceChoice, DeviceInfo, DeviceKind};
 use crate::dispatch::Dispatch;
 use crate::gpu::Gpu;
 use crate::memory::Counter;
+use crate::tape::{Note, Tape};
 use crate::{Buffer, EngineError, MemoryUse, cpu};
 use ratel_kernels::{Choice, Op, Role, Shaders, Target, WeightStorage, choose};
 use ratel_tensor::Elem;
@@ -32,6 +33,7 @@ impl Default for EngineOptions {
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) place: Where,
+    pub(crate) tape: Option<Arc<Tape>>,
     note: Option<String>,
 }
 
@@ -70,7 +72,7 @@ impl Engine {
                         note.push(format!("no GPU was found; running on the software driver {}", gpu.info.name));
                     }
                     let note = (!note.is_empty()).then(|| note.join("; "));
-                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), note });
+                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), tape: None, note });
                 }
                 Err(error) if *choice == DeviceChoice::Auto => refused.push(error.to_string()),
                 Err(error) => return Err(error),
@@ -80,12 +82,12 @@ impl Engine {
             refused.push("no Vulkan, Metal, DX12 or GL driver was found".to_owned());
         }
         refused.push("running on the CPU twins, which are slow".to_owned());
-        Ok(Engine { place: Where::Twins(Arc::default()), note: Some(refused.join("; ")) })
+        Ok(Engine { place: Where::Twins(Arc::default()), tape: None, note: Some(refused.join("; ")) })
     }
 
     /// The CPU twins.
     pub fn twins() -> Engine {
-        Engine { place: Where::Twins(Arc::default()), note: None }
+        Engine { place: Where::Twins(Arc::default()), tape: None, note: None }
     }
 
     /// What an automatic choice fell back to, and why; `None` when it is a GPU or was asked for.
@@ -184,8 +186,13 @@ impl Engine {
         target: &Target,
         regions: &[Region],
     ) -> Result<(), EngineError> {
+        let tape = self.tape.as_deref().filter(|tape| tape.times_dispatches());
+        let note = |choice, held| Note { module: None, op, choice, target, held, used: None };
         let gpu = match &self.place {
-            Where::Twins(_) => return cpu::run(op, target, regions),
+            Where::Twins(counter) => {
+                let run = || cpu::run(op, target, regions);
+                return tape.map_or_else(run, |tape| tape.by_host(&note(None, counter.live()), run));
+            }
             Where::Device(gpu) => gpu,
         };
         let chosen;
@@ -197,14 +204,23 @@ impl Engine {
             }
         };
         let dispatch = Dispatch::new(gpu, op, choice, target, regions)?;
-        gpu.guarded(choice.kernel.name, || {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            dispatch.record(&mut encoder.begin_compute_pass(&Default::default()));
-            gpu.queue.submit([encoder.finish()]);
-        })
+        let submit = || {
+            gpu.guarded(choice.kernel.name, || {
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                dispatch.record(&mut encoder.begin_compute_pass(&Default::default()));
+                gpu.queue.submit([encoder.finish()])
+            })
+        };
+        let Some(tape) = tape else { return submit().map(drop) };
+        let note = note(Some(choice), gpu.counter.live());
+        if gpu.info.timestamps {
+            tape.submit(gpu, [(&dispatch, note)].into_iter()).map(drop)
+        } else {
+            tape.by_host(&note, || gpu.wait(Some(submit()?)))
+        }
     }
 
-    fn choose(&self, op: &Op, target: &Target) -> Result<Choice, EngineError> {
+    pub(crate) fn choose(&self, op: &Op, target: &Target) -> Result<Choice, EngineError> {
         choose(op, target).ok_or_else(|| EngineError::NoKernel { op: format!("{op:?}"), device: self.name() })
     }
 
@@ -243,6 +259,14 @@ impl Engine {
             Where::Twins(counter) => (counter, None),
         };
         MemoryUse { live: counter.live(), peak: counter.peak(), allocated }
+    }
+
+    /// Bytes of all live buffers.
+    pub(crate) fn held(&self) -> u64 {
+        match &self.place {
+            Where::Device(gpu) => gpu.counter.live(),
+            Where::Twins(counter) => counter.live(),
+        }
     }
 
     /// Lets the peak of [`Engine::memory`] start again from what is live now.

@@ -83,6 +83,12 @@ pub enum EngineError {
         /// wgpu's description.
         why: String,
     },
+    /// A kernel's result is not its twin's.
+    #[error("{op}: its result is wrong on this device; `ratel selftest` shows which kernels are")]
+    Wrong {
+        /// The op with its sizes.
+        op: String,
+    },
     /// A plan names something that is not there.
     #[error("plan: {0}")]
     Plan(String),

@@ -5,16 +5,17 @@ use crate::dispatch::Dispatch;
 use crate::engine::Where;
 use crate::gpu::Gpu;
 use crate::pipeline::Key;
+use crate::tape::{self, Note, Tape};
 use crate::weights::Weights;
 use crate::{Buffer, DeviceKind, Engine, EngineError, WeightSource, cpu};
-use ratel_graph::{Memory, Observed, Place, Plan, Port};
+use ratel_graph::{Memory, Observed, Place, Plan, Port, Step};
 use ratel_kernels::{Choice, Role, Target};
 use ratel_tensor::Elem;
 use rayon::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How far something is: bytes of an upload, steps of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,9 @@ pub struct Session {
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
     /// One a step; none on the CPU twins.
-    pub(crate) dispatches: Vec<Dispatch>,
+    dispatches: Vec<Dispatch>,
+    /// [`Plan::live_bytes`], once something asks.
+    live_bytes: OnceLock<Vec<u64>>,
 }
 
 impl Engine {
@@ -91,6 +94,7 @@ impl Engine {
             outputs: ports(&plan.outputs)?,
             weights: Weights::load(self, &plan.target, &plan.weights, source, progress)?,
             dispatches: vec![],
+            live_bytes: OnceLock::new(),
             plan,
         };
         if let Where::Device(gpu) = &self.place {
@@ -138,7 +142,7 @@ impl Session {
     /// # Errors
     /// [`EngineError::Cancelled`] when told to stop; what the device reports.
     pub fn run(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
-        self.run_steps(0..self.plan.steps.len(), hooks)
+        self.run_steps(0..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
     }
 
     /// Like [`Session::run`], and shows each observed tensor right after its step, as `f32` in its shape.
@@ -157,54 +161,80 @@ impl Session {
             if let Some(step) = observed.step
                 && step >= done
             {
-                self.run_steps(done..step + 1, hooks)?;
+                self.run_steps(done..step + 1, hooks, self.engine.tape.as_deref())?;
                 done = step + 1;
             }
             observe(observed, self.read(observed)?);
         }
-        self.run_steps(done..self.plan.steps.len(), hooks)
+        self.run_steps(done..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
     }
 
-    fn run_steps(&self, steps: Range<usize>, hooks: &mut Hooks) -> Result<(), EngineError> {
+    /// Runs some of the steps, and records them if there is a tape.
+    pub(crate) fn run_steps(
+        &self,
+        steps: Range<usize>,
+        hooks: &mut Hooks,
+        tape: Option<&Tape>,
+    ) -> Result<(), EngineError> {
         let total = self.plan.steps.len();
+        let tape = tape.filter(|tape| tape.times_dispatches());
         let gpu = match &self.engine.place {
             Where::Device(gpu) => gpu,
             Where::Twins(_) => {
                 for i in steps {
                     hooks.check()?;
-                    self.run_twin(i)?;
+                    let run = || cpu::run(&self.plan.steps[i].op, &self.plan.target, &self.operands(i)?);
+                    tape.map_or_else(run, |tape| tape.by_host(&self.note(i), run))?;
                     hooks.tell(i + 1, total);
                 }
                 return Ok(());
             }
         };
+        if let Some(tape) = tape.filter(|_| !gpu.info.timestamps) {
+            for i in steps {
+                hooks.check()?;
+                tape.by_host(&self.note(i), || gpu.wait(Some(self.submit(gpu, i..i + 1, None)?)))?;
+                hooks.tell(i + 1, total);
+            }
+            return Ok(());
+        }
         let mut under_way = VecDeque::new();
         let mut stopped = Ok(());
-        for batch in self.batches(steps, gpu.info.kind) {
+        let finish = |(submission, end), hooks: &mut Hooks| -> Result<(), EngineError> {
+            gpu.wait(Some(submission))?;
+            if let Some(tape) = tape {
+                tape.harvest(gpu)?;
+            }
+            hooks.tell(end, total);
+            Ok(())
+        };
+        for batch in self.batches(steps, gpu.info.kind, tape.map_or(usize::MAX, |_| tape::DISPATCHES)) {
             stopped = hooks.check();
             if stopped.is_err() {
                 break;
             }
-            under_way.push_back((self.submit(gpu, batch.clone())?, batch.end));
+            under_way.push_back((self.submit(gpu, batch.clone(), tape)?, batch.end));
             if under_way.len() == 2
-                && let Some((submission, end)) = under_way.pop_front()
+                && let Some(first) = under_way.pop_front()
             {
-                gpu.wait(Some(submission))?;
-                hooks.tell(end, total);
+                finish(first, hooks)?;
             }
         }
-        for (submission, end) in under_way {
-            gpu.wait(Some(submission))?;
-            hooks.tell(end, total);
+        for last in under_way {
+            finish(last, hooks)?;
         }
         stopped
     }
 
-    pub(crate) fn run_twin(&self, step: usize) -> Result<(), EngineError> {
-        cpu::run(&self.plan.steps[step].op, &self.plan.target, &self.operands(step)?)
-    }
-
-    pub(crate) fn submit(&self, gpu: &Gpu, batch: Range<usize>) -> Result<wgpu::SubmissionIndex, EngineError> {
+    fn submit(
+        &self,
+        gpu: &Gpu,
+        batch: Range<usize>,
+        tape: Option<&Tape>,
+    ) -> Result<wgpu::SubmissionIndex, EngineError> {
+        if let Some(tape) = tape {
+            return tape.submit(gpu, batch.map(|i| (&self.dispatches[i], self.note(i))));
+        }
         gpu.guarded(&self.plan.steps[batch.start].label, || {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -216,15 +246,34 @@ impl Session {
         })
     }
 
-    /// Steps in runs that are submitted together: each as long as its estimated time allows, one step at least.
-    pub(crate) fn batches(&self, steps: Range<usize>, kind: DeviceKind) -> Vec<Range<usize>> {
+    /// A step as a tape knows it.
+    fn note(&self, step: usize) -> Note<'_> {
+        let Step { label, op, choice, .. } = &self.plan.steps[step];
+        let live = self.live_bytes.get_or_init(|| self.plan.live_bytes());
+        Note {
+            module: Some(label),
+            op,
+            choice: choice.as_ref(),
+            target: &self.plan.target,
+            held: self.engine.held(),
+            used: live.get(step).copied(),
+        }
+    }
+
+    /// Steps in runs that are submitted together: each as long as its estimated time allows, one step at least, and `most`
+    /// steps at most.
+    fn batches(&self, steps: Range<usize>, kind: DeviceKind, most: usize) -> Vec<Range<usize>> {
         let times = self.plan.steps[steps.clone()].iter().map(|step| {
             let cost = step.op.cost(&self.plan.target);
             let (flops, bytes) = pace(kind);
             cost.flops / flops + cost.bytes / bytes
         });
         let cuts = cut(times, SUBMISSION);
-        cuts.into_iter().map(|run| steps.start + run.start..steps.start + run.end).collect()
+        let parts = |run: Range<usize>| {
+            let (start, end) = (steps.start + run.start, steps.start + run.end);
+            (start..end).step_by(most).map(move |start| start..end.min(start.saturating_add(most)))
+        };
+        cuts.into_iter().flat_map(parts).collect()
     }
 
     /// Where the operands of a step lie.

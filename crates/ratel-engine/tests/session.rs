@@ -2,10 +2,12 @@
 #![allow(clippy::print_stderr)] // a skipped test must be seen
 
 use ratel_engine::{
-    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, WeightSink, WeightSource,
+    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, Tape, TapeOptions, WeightSink,
+    WeightSource,
 };
 use ratel_graph::{Graph, Plan, PlanOptions, Stride, Weight};
 use ratel_kernels::Role;
+use ratel_kernels::add::Add;
 use ratel_tensor::{Elem, Layout, Shape};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -200,6 +202,61 @@ fn every_step_takes_time() {
         assert_eq!(profile.nanoseconds.len(), session.plan().steps.len());
         assert!(profile.nanoseconds.iter().all(|ns| (1..10_000_000_000).contains(ns)), "{profile:?}");
         assert_eq!(session.output("y").expect("y").read_f32().expect("y is read"), expected);
+    }
+}
+
+/// What a tape records of a run is the plan, in order and within the time of its stage, and the run computes the same.
+#[test]
+fn a_tape_records_every_dispatch() {
+    let options = || TapeOptions { dispatches: true, steps: 0..2 };
+    for engine in [Some(Engine::twins()), device(EngineOptions::default())].into_iter().flatten() {
+        let expected = run(&load(&engine, Elem::F32, Elem::F32, &[]));
+        let tape = Tape::new(options());
+        let taped = engine.taped(&tape);
+        taped.mark("loading", None);
+        let session = load(&taped, Elem::F32, Elem::F32, &[]);
+        let y = session.output("y").expect("y");
+        let (sum, target) = (taped.buffer(Role::Activation, y.count(), &session.plan().target), session.plan().target);
+        let (sum, add) = (sum.expect("a buffer"), Add { count: y.count(), span: y.count(), period: y.count() });
+        for step in 0..4 {
+            taped.mark("net", Some(step));
+            assert_eq!(run(&session), expected, "a tape changes no number");
+            taped.mark("sum", Some(step));
+            taped.run_op(&add.into(), None, &[y, y], &sum).expect("it runs");
+        }
+        let recording = tape.take(&taped).expect("it was recorded");
+        let stages: Vec<_> = recording.spans.iter().map(|span| (span.stage, span.step)).collect();
+        let steps = (0..4).flat_map(|step| [("net", Some(step)), ("sum", Some(step))]);
+        assert_eq!(stages, [("loading", None)].into_iter().chain(steps).collect::<Vec<_>>());
+        for pair in recording.spans.windows(2) {
+            assert_eq!(pair[0].begin + pair[0].nanoseconds, pair[1].begin, "spans follow each other");
+        }
+
+        let plan = &session.plan().steps;
+        let of_step = plan.iter().map(|step| step.label.as_str()).chain(["sum.add"]);
+        let twice: Vec<_> = of_step.clone().map(|label| (label, 0)).chain(of_step.map(|label| (label, 1))).collect();
+        let recorded: Vec<_> =
+            recording.dispatches.iter().map(|d| (d.module.as_str(), d.step.expect("all belong to a step"))).collect();
+        assert_eq!(recorded, twice, "the steps asked for, and no others");
+        assert_eq!(recording.device_clock, engine.device().is_some_and(|info| info.timestamps));
+        let end = recording.spans.last().map(|span| span.begin + span.nanoseconds).expect("spans");
+        let held = session.plan().activation_bytes() + session.plan().weight_bytes();
+        for (timed, step) in recording.dispatches.iter().zip(plan) {
+            assert_eq!(timed.op, step.op, "the first pass is the plan");
+            assert!(timed.held >= held && timed.used.is_some_and(|used| 0 < used && used <= held), "{timed:?}");
+            assert!(timed.nanoseconds > 0 && timed.begin + timed.nanoseconds <= end, "{timed:?} ends by {end}");
+        }
+        for pair in recording.dispatches.windows(2) {
+            assert!(pair[0].begin <= pair[1].begin, "in order");
+        }
+        assert_eq!(recording.dispatches[0].target, target);
+
+        let plain = Tape::new(TapeOptions { dispatches: false, ..options() });
+        let engine = engine.taped(&plain);
+        engine.mark("net", Some(0));
+        run(&load(&engine, Elem::F32, Elem::F32, &[]));
+        let recording = plain.take(&engine).expect("it was recorded");
+        assert!(recording.dispatches.is_empty() && recording.spans.len() == 1, "spans alone");
     }
 }
 

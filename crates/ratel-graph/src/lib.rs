@@ -6,6 +6,7 @@ mod bands;
 mod fuse;
 mod graph;
 mod layers;
+mod live;
 mod plan;
 mod planner;
 mod print;

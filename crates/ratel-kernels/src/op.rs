@@ -198,6 +198,14 @@ ops! {
     Rgb8(crate::rgb8::Rgb8),
     /// Activations as `f32`.
     ToVector(crate::to_vector::ToVector),
+    /// How fast memory is copied.
+    RoofCopy(crate::roof_copy::RoofCopy),
+    /// How fast a device multiplies and adds.
+    RoofFma(crate::roof_fma::RoofFma),
+    /// How fast workgroup memory is read.
+    RoofWorkgroup(crate::roof_workgroup::RoofWorkgroup),
+    /// What a dispatch costs by itself.
+    RoofEmpty(crate::roof_empty::RoofEmpty),
 }
 
 impl Op {

@@ -39,11 +39,38 @@ pub fn variants(f16: bool) -> Vec<(Elem, WeightStorage)> {
     all
 }
 
+impl Kernel {
+    /// What it asks of a device, in words, as its own schedule tells: the first of some targets that it can do some case on.
+    pub fn needs(&self) -> &'static str {
+        let subgroup = |lanes| Target { subgroup: Some(lanes), f16: true, elem: Elem::F16, ..Target::PLAIN };
+        let half = Target { subgroup: None, weight: WeightStorage::F16, ..subgroup(32) };
+        let ways = [
+            (Target::PLAIN, "any device"),
+            (half, "f16"),
+            (Target { elem: Elem::F32, ..subgroup(32) }, "subgroups"),
+            (Target { weight: WeightStorage::F16, ..subgroup(32) }, "subgroups, f16"),
+            (Target { software: true, ..Target::PLAIN }, "a driver on the CPU"),
+            (Target { software: true, elem: Elem::F32, ..subgroup(8) }, "a driver on the CPU, subgroups"),
+        ];
+        let cases = Op::all_cases();
+        let does = |target: &Target| cases.iter().any(|op| (self.schedule)(op, target).is_some());
+        ways.iter().find(|(target, _)| does(target)).map_or("cooperative matrices", |(_, name)| name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Options, Shaders, link, reflect};
     use std::collections::HashMap;
+
+    #[test]
+    fn what_kernels_need() {
+        for (name, what) in [("matmul", "any device"), ("matmul_subgroup", "a driver on the CPU, subgroups")] {
+            let kernel = kernels().into_iter().find(|kernel| kernel.name == name).expect("it is there");
+            assert_eq!(kernel.needs(), what, "{name}");
+        }
+    }
 
     /// Every kernel links, parses and finds its params in every variant: what can be checked without a device.
     #[test]

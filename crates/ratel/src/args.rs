@@ -26,6 +26,14 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Record the outputs of layers, or compare two recordings
     Trace(TraceArgs),
+    /// Time every dispatch of a generation: where the time goes, what binds, what could be gained; or compare two profiles
+    Profile(ProfileArgs),
+    /// Measure what a device can do at best: arithmetic, memory, dispatches
+    Roofline(RooflineArgs),
+    /// List ops and kernels, or check and time the kernels of one op
+    Kernels(KernelsArgs),
+    /// Time the text encoder, a step of the UNet, the decoder, and a whole picture
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +102,13 @@ pub(crate) struct ModelArgs {
     /// A diffusers folder or a .safetensors file; when not given, cub, the small model inside the program
     #[arg(short, long, value_name = "PATH")]
     pub model: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ArchArgs {
+    /// A known architecture with random weights, without a checkpoint
+    #[arg(long, value_enum, conflicts_with = "model")]
+    pub arch: Option<Arch>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -195,9 +210,8 @@ pub(crate) struct InfoArgs {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Plan a known architecture without a checkpoint
-    #[arg(long, value_enum, conflicts_with = "model")]
-    pub arch: Option<Arch>,
+    #[command(flatten)]
+    pub arch: ArchArgs,
     #[command(flatten)]
     pub size: SizeArgs,
     /// Pictures
@@ -268,4 +282,215 @@ pub(crate) struct DiffArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ProfileArgs {
+    #[command(subcommand)]
+    pub diff: Option<ProfileCommand>,
+    #[command(flatten)]
+    pub record: ProfileRunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Compare two profiles in JSON lines, kernel by kernel and module by module, with the noise of their runs
+    Diff(ProfileDiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileRunArgs {
+    #[command(flatten)]
+    pub draw: DrawArgs,
+    /// Time only these of the sampler's steps, from 0: A..B without B, A.., ..B, or one
+    #[arg(long, value_name = "A..B")]
+    pub steps_range: Option<String>,
+    /// Print only this table; by module and by kernel when not given
+    #[arg(long, value_enum)]
+    pub group_by: Option<GroupBy>,
+    /// Rows of a table; 15 when not given, all with --json
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Timed runs, for medians and their noise
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: usize,
+    /// One timed run alone: without a warm-up, and without the run beside it that tells what profiling costs
+    #[arg(long, conflicts_with = "repeat")]
+    pub once: bool,
+    /// Don't compare with what the device can do at most
+    #[arg(long)]
+    pub no_roof: bool,
+    /// Also write the profile; .html a page, .json a trace for Perfetto, .csv a table, .jsonl for `ratel profile diff`,
+    /// .folded stacks for flame graphs
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The file's format, where its name does not say
+    #[arg(long, value_enum, requires = "output")]
+    pub format: Option<FormatArg>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupBy {
+    /// The module, by diffusers' name
+    Module,
+    /// The kernel
+    Kernel,
+    /// The kernel and the sizes it ran on
+    Shape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// Chrome's trace events, for Perfetto
+    Trace,
+    /// A line for each dispatch
+    Csv,
+    /// A JSON object for each dispatch, for `ratel profile diff`
+    Jsonl,
+    /// Folded stacks, for flame graphs
+    Folded,
+    /// A page with the roofline, a table and the memory
+    Html,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileDiffArgs {
+    /// A profile
+    pub a: PathBuf,
+    /// What it is compared with
+    pub b: PathBuf,
+    /// Rows of a table; 15 when not given, all with --json
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RooflineArgs {
+    /// auto, cpu, a number or a part of a name from `ratel devices`
+    #[arg(short, long, default_value = "auto")]
+    pub device: String,
+    /// Measure anew, whatever was measured before
+    #[arg(long)]
+    pub fresh: bool,
+    /// Load microkernels from a copy of shaders/ instead of the program's own
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct KernelsArgs {
+    #[command(subcommand)]
+    pub bench: Option<KernelsCommand>,
+    #[command(flatten)]
+    pub list: KernelListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelsCommand {
+    /// Check and time every kernel of an op, in every variant that the device can run
+    Bench(KernelBenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KernelListArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub arch: ArchArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KernelBenchArgs {
+    /// An op, or one of its kernels, as `ratel kernels` lists them
+    pub name: String,
+    /// The op's sizes by name, such as m=4096,n=320,k=320,bias,act=silu; without it and --layer, the first case that its
+    /// kernels are tested on
+    #[arg(long, value_name = "NAME=VALUE,...", conflicts_with = "layer")]
+    pub shape: Option<String>,
+    /// The sizes that the op has in this layer of the model, such as unet.conv_in
+    #[arg(long, value_name = "MODULE")]
+    pub layer: Option<String>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub arch: ArchArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// auto, cpu, a number or a part of a name from `ratel devices`
+    #[arg(short, long, default_value = "auto")]
+    pub device: String,
+    /// Load kernels from a copy of shaders/ instead of the program's own
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
+    /// Seconds that each kernel is timed for
+    #[arg(long, default_value_t = 0.5)]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub arch: ArchArgs,
+    /// Pixels across, one or several; what the model was trained on when not given
+    #[arg(short = 'W', long, value_delimiter = ',')]
+    pub width: Vec<usize>,
+    /// Pixels down, one for each width or one for all; as many as across when not given
+    #[arg(short = 'H', long, value_delimiter = ',')]
+    pub height: Vec<usize>,
+    /// Only these
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub only: Vec<BenchPart>,
+    /// Denoising steps of the whole picture; when not given, what the model's ratel.json says, else 20
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// How often each is timed, after once to warm up
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Md)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchPart {
+    /// Both prompts of a guided run
+    TextEncoder,
+    /// One guided step: a batch of two
+    Unet,
+    /// From latents to a picture
+    Vae,
+    /// Everything, weights loaded anew
+    Picture,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Md,
+    Csv,
+    Json,
 }

@@ -11,7 +11,9 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod shape;
 mod tensors;
+mod units;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -28,6 +30,10 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info::run(args),
         Command::Plan(args) => commands::plan::run(args),
         Command::Trace(args) => commands::trace::run(args),
+        Command::Profile(args) => commands::profile::run(args),
+        Command::Roofline(args) => commands::roofline::run(args),
+        Command::Kernels(args) => commands::kernels::run(args),
+        Command::Bench(args) => commands::bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

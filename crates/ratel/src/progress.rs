@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(crate) struct Progress {
     bar: Option<(&'static str, ProgressBar)>,
+    /// What stands in front of every bar.
+    prefix: String,
     /// The outputs of observed modules, in the order in which they came.
     pub tensors: BTreeMap<String, HostTensor>,
     /// Their names, in that order.
@@ -16,11 +18,16 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// One whose bars all begin with `prefix`.
+    pub(crate) fn of(prefix: &str) -> Progress {
+        Progress { prefix: prefix.to_owned(), ..Progress::default() }
+    }
+
     /// The bar of this name, begun if another one was shown before.
     fn bar(&mut self, name: &'static str, total: u64, template: &str) -> &ProgressBar {
         if self.bar.as_ref().is_none_or(|(shown, _)| *shown != name) {
             self.finish();
-            let bar = ProgressBar::new(total).with_message(name);
+            let bar = ProgressBar::new(total).with_message(name).with_prefix(self.prefix.clone());
             bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
             self.bar = Some((name, bar));
         }
@@ -37,10 +44,10 @@ impl Progress {
 
 impl Watcher for Progress {
     fn event(&mut self, event: Event) {
-        const STEPS: &str = "{msg:14} {bar:40} {pos}/{len} {elapsed_precise} left {eta_precise} ({per_sec})";
+        const STEPS: &str = "{prefix}{msg:14} {bar:40} {pos}/{len} {elapsed_precise} left {eta_precise} ({per_sec})";
         match event {
             Event::Loading(name, done, total) => {
-                let bar = self.bar(name, total, "{msg:14} {bar:40} {bytes}/{total_bytes} left {eta_precise}");
+                let bar = self.bar(name, total, "{prefix}{msg:14} {bar:40} {bytes}/{total_bytes} left {eta_precise}");
                 bar.set_position(done);
             }
             Event::Step(done, total) => self.bar("denoising", total as u64, STEPS).set_position(done as u64),
@@ -53,4 +60,11 @@ impl Watcher for Progress {
             self.order.push(name.to_owned());
         }
     }
+}
+
+/// A sign of life on standard error, with a message to be set, for work of which nobody knows how long it takes.
+pub(crate) fn spinner() -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
 }

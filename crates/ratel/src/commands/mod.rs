@@ -1,10 +1,15 @@
 //! The commands, one a file.
 
+pub(crate) mod bench;
 pub(crate) mod devices;
 mod from_file;
 pub(crate) mod generate;
 pub(crate) mod info;
+pub(crate) mod kernels;
 pub(crate) mod plan;
+pub(crate) mod profile;
+mod profile_tables;
+pub(crate) mod roofline;
 pub(crate) mod selftest;
 pub(crate) mod setup;
 pub(crate) mod trace;

@@ -1,22 +1,18 @@
 use super::setup;
 use crate::Failure;
-use crate::args::{Arch, ComponentArg, PlanArgs};
+use crate::args::{ComponentArg, PlanArgs};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Precision, latent_size, target};
 use ratel_engine::Engine;
 use ratel_graph::PlanOptions;
 use ratel_kernels::{Target, WeightStorage};
-use ratel_models::Architecture;
 use ratel_tensor::Elem;
 
 /// Prints the plan of each component.
 pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
     let pictures = setup::pictures(args.batch)?;
-    let model = match args.arch {
-        Some(arch) => Model::of_architecture(&architecture(arch), 0)?,
-        None => setup::model(&args.model)?,
-    };
+    let model = setup::model_or_architecture(&args.model, &args.arch)?;
     let (width, height) = setup::size(&args.size, &model)?;
     let [h, w] = latent_size(&model, width, height)?;
     let options = PlanOptions { rules: setup::rules(&args.run)?, observe: vec![] };
@@ -38,13 +34,6 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
     }
     println!("peak: {:.2} MiB, since one component is in memory at a time", peak as f64 / f64::from(1 << 20));
     Ok(())
-}
-
-fn architecture(arch: Arch) -> Architecture {
-    match arch {
-        Arch::Sd15 => Architecture::sd15(),
-        Arch::Sd21 => Architecture::sd21(),
-    }
 }
 
 /// The device's target; that of a machine of WebGPU's least limits, but for the sizes of buffers, when none is named.

@@ -1,7 +1,7 @@
 //! What commands that draw have in common: from arguments to a device, a model and a request.
 
 use crate::Failure;
-use crate::args::{DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs};
+use crate::args::{Arch, ArchArgs, DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Precision, Request, latent_size};
@@ -12,6 +12,7 @@ use ratel_diffusion::sampling::{
 use ratel_engine::{DeviceChoice, Engine, EngineOptions};
 use ratel_graph::Rule;
 use ratel_kernels::Shaders;
+use ratel_models::Architecture;
 use ratel_weights::{Checkpoint, Files};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,8 +29,17 @@ pub(crate) struct Prepared {
 
 /// The device of a name, with a line on standard error if it is a stand-in.
 pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
+    open_engine(device, shaders, EngineOptions::default())
+}
+
+/// Like [`engine`], for measurements: kernels have no bounds checks, whatever the program was built as, unless they
+/// come from `shaders`.
+pub(crate) fn engine_to_time(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
+    open_engine(device, shaders, EngineOptions { checks: false, ..EngineOptions::default() })
+}
+
+fn open_engine(device: &str, shaders: Option<&Path>, mut options: EngineOptions) -> Result<Engine, Failure> {
     let Ok(choice) = device.parse::<DeviceChoice>();
-    let mut options = EngineOptions::default();
     if let Some(folder) = shaders {
         if !folder.is_dir() {
             return Err(Failure::Usage(format!("--shaders {}: no such folder", folder.display())));
@@ -46,6 +56,16 @@ pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Fai
 /// The model of an argument; cub when none is named.
 pub(crate) fn model(args: &ModelArgs) -> Result<Model, Failure> {
     checked(open(args.model.as_deref())?)
+}
+
+/// The model of an argument, or a known architecture with random weights.
+pub(crate) fn model_or_architecture(args: &ModelArgs, arch: &ArchArgs) -> Result<Model, Failure> {
+    let architecture = match arch.arch {
+        None => return model(args),
+        Some(Arch::Sd15) => Architecture::sd15(),
+        Some(Arch::Sd21) => Architecture::sd21(),
+    };
+    Ok(Model::of_architecture(&architecture, 0)?)
 }
 
 /// Opens a checkpoint; cub, which is inside the program, when none is named, or by its name.

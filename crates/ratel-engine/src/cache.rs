@@ -1,0 +1,87 @@
+//! What was measured on a device, kept between runs in the user's cache directory. Nothing there is needed: what is
+//! missing, damaged or of another device is measured anew, and what can't be written is left out.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read. Ratel's own are far smaller.
+const LARGEST: u64 = 4 << 20;
+
+/// The folder that Ratel keeps what it measured in: `ratel` in the user's cache directory (`$XDG_CACHE_HOME`,
+/// `~/Library/Caches`, `%LOCALAPPDATA%`). `None` where the system names no such directory.
+pub fn cache_folder() -> Option<PathBuf> {
+    dirs::cache_dir().map(|folder| folder.join("ratel"))
+}
+
+/// What a file holds, if it is one.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(LARGEST + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > LARGEST {
+        return None;
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Writes a file whole or not at all: beside its place, then renamed, so that no other process sees a part of it.
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+    let folder = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder)?;
+    serde_json::to_writer_pretty(&mut file, value)?;
+    file.flush()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A file's name for these words: readable, and another one for other words.
+pub(crate) fn file_name(kind: &str, words: &[&str]) -> String {
+    let readable: String = words.join(" ").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let readable: Vec<&str> = readable.split('-').filter(|part| !part.is_empty()).collect();
+    let mut readable = readable.join("-").to_lowercase();
+    readable.truncate(60);
+    format!("{kind}-{readable}-{:016x}.json", hash(words))
+}
+
+/// FNV-1a (Fowler, Noll & Vo), 64 bits: the same on every machine and in every version.
+pub(crate) fn hash(words: &[&str]) -> u64 {
+    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_wrote_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep").join("file.json");
+        assert_eq!(read::<Vec<u32>>(&path), None, "there is none yet");
+        write(&path, &vec![1u32, 2, 3]).expect("it can be written");
+        assert_eq!(read::<Vec<u32>>(&path), Some(vec![1, 2, 3]));
+        assert_eq!(read::<String>(&path), None, "it holds something else");
+        let beside = fs::read_dir(folder.path().join("deep")).expect("the folder").count();
+        assert_eq!(beside, 1, "nothing is left beside it");
+
+        fs::write(&path, b"[1, 2").expect("damage");
+        assert_eq!(read::<Vec<u32>>(&path), None);
+        fs::write(&path, vec![b' '; LARGEST as usize + 1]).expect("a large file");
+        assert_eq!(read::<Vec<u32>>(&path), None);
+        assert!(write(&folder.path().join("deep/file.json/under"), &1).is_err(), "a file is no folder");
+    }
+
+    #[test]
+    fn names_tell_words_apart() {
+        let names =
+            [&["a b", "c"][..], &["a", "b c"], &["a", "b", "c"], &["a-b", "c"]].map(|words| file_name("x", words));
+        for (i, name) in names.iter().enumerate() {
+            assert!(name.starts_with("x-a-b-c-") && !names[..i].contains(name), "{names:?}");
+        }
+        let long = "é/\\..".repeat(100);
+        assert!(file_name("x", &[&long]).len() < 100);
+    }
+}
