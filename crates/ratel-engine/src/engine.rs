@@ -5,6 +5,7 @@ use crate::device::{self, DeviceChoice, DeviceInfo, DeviceKind};
 use crate::dispatch::Dispatch;
 use crate::gpu::Gpu;
 use crate::memory::Counter;
+use crate::tune::Tuner;
 use crate::{Buffer, EngineError, MemoryUse, cpu};
 use ratel_kernels::{Choice, Op, Role, Shaders, Target, WeightStorage, choose};
 use ratel_tensor::Elem;
@@ -33,6 +34,7 @@ impl Default for EngineOptions {
 pub struct Engine {
     pub(crate) place: Where,
     note: Option<String>,
+    pub(crate) tuner: Option<Arc<Tuner>>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Engine {
                         note.push(format!("no GPU was found; running on the software driver {}", gpu.info.name));
                     }
                     let note = (!note.is_empty()).then(|| note.join("; "));
-                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), note });
+                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), note, tuner: None });
                 }
                 Err(error) if *choice == DeviceChoice::Auto => refused.push(error.to_string()),
                 Err(error) => return Err(error),
@@ -80,12 +82,12 @@ impl Engine {
             refused.push("no Vulkan, Metal, DX12 or GL driver was found".to_owned());
         }
         refused.push("running on the CPU twins, which are slow".to_owned());
-        Ok(Engine { place: Where::Twins(Arc::default()), note: Some(refused.join("; ")) })
+        Ok(Engine { place: Where::Twins(Arc::default()), note: Some(refused.join("; ")), tuner: None })
     }
 
     /// The CPU twins.
     pub fn twins() -> Engine {
-        Engine { place: Where::Twins(Arc::default()), note: None }
+        Engine { place: Where::Twins(Arc::default()), note: None, tuner: None }
     }
 
     /// What an automatic choice fell back to, and why; `None` when it is a GPU or was asked for.

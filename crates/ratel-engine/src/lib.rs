@@ -24,6 +24,7 @@ mod race;
 mod roof;
 mod session;
 mod time;
+mod tune;
 mod weights;
 
 pub use buffer::Buffer;
@@ -38,4 +39,5 @@ pub use race::{Entrant, race};
 pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Progress, Session};
 pub use time::{Summary, Timing};
+pub use tune::Tuning;
 pub use weights::{WeightSink, WeightSource};
