@@ -6,6 +6,7 @@ use crate::dispatch::Dispatch;
 use crate::gpu::Gpu;
 use crate::memory::Counter;
 use crate::tape::{Note, Tape};
+use crate::tune::Tuner;
 use crate::{Buffer, EngineError, MemoryUse, cpu};
 use ratel_kernels::{Choice, Op, Role, Shaders, Target, WeightStorage, choose};
 use ratel_tensor::Elem;
@@ -35,6 +36,7 @@ pub struct Engine {
     pub(crate) place: Where,
     pub(crate) tape: Option<Arc<Tape>>,
     note: Option<String>,
+    pub(crate) tuner: Option<Arc<Tuner>>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ impl Engine {
                         note.push(format!("no GPU was found; running on the software driver {}", gpu.info.name));
                     }
                     let note = (!note.is_empty()).then(|| note.join("; "));
-                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), tape: None, note });
+                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), tape: None, tuner: None, note });
                 }
                 Err(error) if *choice == DeviceChoice::Auto => refused.push(error.to_string()),
                 Err(error) => return Err(error),
@@ -82,12 +84,12 @@ impl Engine {
             refused.push("no Vulkan, Metal, DX12 or GL driver was found".to_owned());
         }
         refused.push("running on the CPU twins, which are slow".to_owned());
-        Ok(Engine { place: Where::Twins(Arc::default()), tape: None, note: Some(refused.join("; ")) })
+        Ok(Engine { place: Where::Twins(Arc::default()), tape: None, tuner: None, note: Some(refused.join("; ")) })
     }
 
     /// The CPU twins.
     pub fn twins() -> Engine {
-        Engine { place: Where::Twins(Arc::default()), tape: None, note: None }
+        Engine { place: Where::Twins(Arc::default()), tape: None, tuner: None, note: None }
     }
 
     /// What an automatic choice fell back to, and why; `None` when it is a GPU or was asked for.

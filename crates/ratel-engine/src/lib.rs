@@ -26,6 +26,7 @@ mod roof;
 mod session;
 mod tape;
 mod time;
+mod tune;
 mod weights;
 
 pub use buffer::Buffer;
@@ -41,4 +42,5 @@ pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};
 pub use time::{Summary, Timing};
+pub use tune::Tuning;
 pub use weights::{WeightSink, WeightSource};

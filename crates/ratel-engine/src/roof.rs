@@ -6,7 +6,7 @@ mod measure;
 
 use crate::engine::Where;
 use crate::{Engine, EngineError, cache};
-use ratel_kernels::Shaders;
+use ratel_kernels::{Shaders, kernels};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -137,13 +137,13 @@ impl Roof {
     /// another device counts for nothing.
     fn recall(folder: &Path, device: &str, driver: &str) -> Option<Roof> {
         let Kept { version, roof } = cache::read(&Self::path(folder, device, driver))?;
-        let fits = version == VERSION && roof.device == device && roof.driver == driver && roof.is_sound();
+        let fits = version == self::version() && roof.device == device && roof.driver == driver && roof.is_sound();
         fits.then_some(roof)
     }
 
     /// Keeps it in a folder for [`Roof::cached_in`]. Where that can't be written it is only measured again.
     pub fn keep(&self, folder: &Path) {
-        let kept = Kept { version: VERSION.to_owned(), roof: self.clone() };
+        let kept = Kept { version: version(), roof: self.clone() };
         cache::write(&Self::path(folder, &self.device, &self.driver), &kept).unwrap_or_default();
     }
 
@@ -193,7 +193,16 @@ struct Kept {
     roof: Roof,
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The program's version and its microkernels: with others, other figures come out.
+fn version() -> String {
+    let mut texts: Vec<&str> = kernels()
+        .into_iter()
+        .filter(|kernel| kernel.path.starts_with("roofline/"))
+        .map(|kernel| kernel.source)
+        .collect();
+    texts.push(env!("CARGO_PKG_VERSION"));
+    format!("{:016x}", cache::hash(&texts))
+}
 
 #[cfg(test)]
 mod tests {
@@ -244,7 +253,7 @@ mod tests {
             Roof { copy_bytes: 0.0, ..mine.clone() },
             Roof { matrix_flops: Some(-1.0), ..mine.clone() },
         ] {
-            cache::write(&path, &Kept { version: VERSION.to_owned(), roof: foreign }).expect("it can be written");
+            cache::write(&path, &Kept { version: version(), roof: foreign }).expect("it can be written");
             assert_eq!(recall(), None, "of another device, or with figures that are none");
         }
         cache::write(&path, &Kept { version: "0".to_owned(), roof: mine.clone() }).expect("it can be written");

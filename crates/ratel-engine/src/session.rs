@@ -73,7 +73,7 @@ impl Engine {
     /// If the plan was made for another kind of device, or does not fit this one; what `source` and the device report.
     pub fn load(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         source: &dyn WeightSource,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Session, EngineError> {
@@ -82,6 +82,9 @@ impl Engine {
             return Err(EngineError::Plan(format!("it was made for {made}, and this engine is {}", self.name())));
         }
         if let Where::Device(gpu) = &self.place {
+            if let Some(tuner) = &self.tuner {
+                tuner.tune(self, gpu, &mut plan)?;
+            }
             compile(gpu, &plan)?;
         }
         let ports = |ports: &[Port]| -> Result<Vec<Buffer>, EngineError> {

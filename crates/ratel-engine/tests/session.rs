@@ -2,7 +2,7 @@
 #![allow(clippy::print_stderr)] // a skipped test must be seen
 
 use ratel_engine::{
-    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, Tape, TapeOptions, WeightSink,
+    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, Tape, TapeOptions, Tuning, WeightSink,
     WeightSource,
 };
 use ratel_graph::{Graph, Plan, PlanOptions, Stride, Weight};
@@ -11,6 +11,8 @@ use ratel_kernels::add::Add;
 use ratel_tensor::{Elem, Layout, Shape};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Numbers made up from the key, given in pieces that end within elements' groups but not within words.
 struct MadeUp {
@@ -327,4 +329,35 @@ fn refuses_what_does_not_fit() {
     if let Some(device) = device(EngineOptions::default()) {
         assert!(error(device.load(plan(), &Broken, &mut |_| {}).map(drop)).contains("made for the CPU twins"));
     }
+}
+
+#[test]
+fn tuned_once_for_each_shape_and_the_same_within_rounding() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(engine) = device(EngineOptions::default()) else { return };
+    let expected = run(&load(&engine, Elem::F32, Elem::F32, &[]));
+    let tuned = |force, budget| {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let tuning = Tuning { folder: Some(folder.path().to_owned()), force, budget: Duration::from_secs(budget) };
+        let hear = said.clone();
+        let engine = device(EngineOptions::default()).expect("there was one");
+        let engine = engine.tuned(tuning, move |progress| hear.lock().expect("one thread").push(progress));
+        let result = run(&load(&engine, Elem::F32, Elem::F32, &[]));
+        let error = relative_error(&result, &expected);
+        assert!(error < 1e-6, "off by {error:e}");
+        load(&engine, Elem::F32, Elem::F32, &[]); // once more: what is known is not timed again
+        said.lock().expect("one thread").clone()
+    };
+    assert_eq!(tuned(false, 0).len(), 2, "no time, nothing timed: only the end is told, for each load");
+    let said = tuned(false, 60);
+    let total = said[0].total;
+    let shapes: Vec<u64> = said.iter().map(|progress| progress.done).collect();
+    assert_eq!(shapes, (0..=total).collect::<Vec<_>>(), "{total} shapes");
+    assert!(total >= 2, "there is a choice for both linear layers");
+    assert!(tuned(false, 60).is_empty(), "it was kept");
+    assert_eq!(tuned(true, 60).len(), said.len(), "and timed anew when that is asked for");
+
+    let file = std::fs::read_dir(folder.path()).expect("the folder").next().expect("a file").expect("an entry").path();
+    std::fs::write(&file, "{").expect("damage");
+    assert_eq!(tuned(false, 60).len(), said.len(), "a damaged file counts for nothing");
 }

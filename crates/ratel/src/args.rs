@@ -95,6 +95,8 @@ pub(crate) struct DrawArgs {
     pub clip_skip: usize,
     #[command(flatten)]
     pub run: RunArgs,
+    #[command(flatten)]
+    pub tune: TuneArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -136,6 +138,23 @@ pub(crate) struct RunArgs {
     /// Load kernels from a copy of shaders/ instead of the program's own
     #[arg(long, value_name = "DIR")]
     pub shaders: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TuneArgs {
+    /// Choose kernels by timing them on the device
+    #[arg(long, value_enum, default_value_t = Tune::Off)]
+    pub tune: Tune,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tune {
+    /// Choose them by what is known of devices of this kind
+    Off,
+    /// Time what was not timed before, for half a minute at most, and keep it; results may differ in their last bits
+    Auto,
+    /// Time all of it anew
+    Force,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -421,8 +440,8 @@ pub(crate) struct KernelListArgs {
 pub(crate) struct KernelBenchArgs {
     /// An op, or one of its kernels, as `ratel kernels` lists them
     pub name: String,
-    /// The op's sizes by name, such as m=4096,n=320,k=320,bias,act=silu; without it and --layer, the first case that its
-    /// kernels are tested on
+    /// The op's sizes by name, such as m=4096,n=320,k=320,bias,act=silu; without it and --layer, the first case that
+    /// its kernels are tested on
     #[arg(long, value_name = "NAME=VALUE,...", conflicts_with = "layer")]
     pub shape: Option<String>,
     /// The sizes that the op has in this layer of the model, such as unet.conv_in
@@ -471,6 +490,8 @@ pub(crate) struct BenchArgs {
     pub runs: usize,
     #[command(flatten)]
     pub run: RunArgs,
+    #[command(flatten)]
+    pub tune: TuneArgs,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Md)]
     pub format: Format,

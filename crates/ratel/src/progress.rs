@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ratel_diffusion::pipeline::{Event, Watcher};
 use ratel_tensor::HostTensor;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Shows what a run does, and keeps what it observes.
 #[derive(Default)]
@@ -67,4 +68,23 @@ pub(crate) fn spinner() -> ProgressBar {
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     spinner
+}
+
+/// A bar over the shapes that are tuned, gone when all are.
+pub(crate) fn of_tuning() -> impl Fn(ratel_engine::Progress) + Send + Sync {
+    let shown: Mutex<Option<ProgressBar>> = Mutex::new(None);
+    move |progress| {
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = shown.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg:14} {bar:40} {pos}/{len} left {eta_precise}");
+            let bar = ProgressBar::new(progress.total).with_message("tuning");
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_position(progress.done);
+        if progress.done == progress.total
+            && let Some(bar) = shown.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
 }

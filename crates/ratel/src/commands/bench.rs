@@ -1,5 +1,5 @@
 use super::setup;
-use crate::args::{BenchArgs, BenchPart, Format};
+use crate::args::{BenchArgs, BenchPart, Format, Tune};
 use crate::units::{percent, seconds, si};
 use crate::{Failure, progress};
 use cpu_time::ThreadTime;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     let opened = begun.elapsed();
     let sizes = sizes(&args, &model)?;
     let begun = Instant::now();
-    let engine = setup::engine_to_time(&args.run.device, args.run.shaders.as_deref())?;
+    let engine = setup::tuned(engine_of(&args)?, args.tune.tune);
     let started = [("open the model", opened), ("open the device", begun.elapsed())];
     let target = pipeline::target(&engine, setup::precision(&args.run), model.elem)?;
     let stop = setup::stop_on_ctrl_c()?;
@@ -79,6 +79,15 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         Format::Json => println!("{}", head.json(&rows)),
     }
     Ok(())
+}
+
+fn engine_of(args: &BenchArgs) -> Result<Engine, Failure> {
+    setup::engine_to_time(&args.run.device, args.run.shaders.as_deref())
+}
+
+/// What was tuned anew in this run need not be tuned again.
+fn kept(tune: Tune) -> Tune {
+    if tune == Tune::Force { Tune::Auto } else { tune }
 }
 
 /// Widths and heights, each of which the model must be able to draw.
@@ -189,8 +198,8 @@ impl Bench<'_> {
 
     /// Whole pictures, and the time to their first step: on a `fresh` device, which has no kernels yet, and later.
     fn pictures(&self, width: usize, height: usize, fresh: bool) -> Result<Vec<Row>, Failure> {
-        let opened = fresh.then(|| setup::engine_to_time(&self.args.run.device, self.args.run.shaders.as_deref()));
-        let opened = opened.transpose()?;
+        let opened = fresh.then(|| engine_of(self.args)).transpose()?;
+        let opened = opened.map(|engine| setup::tuned(engine, kept(self.args.tune.tune)));
         let engine = opened.as_ref().unwrap_or(self.engine);
         let steps = self.args.steps.unwrap_or(self.model.defaults.steps);
         let (_, run) = self.model.sampler(&SamplerChoice::default(), steps)?;

@@ -53,7 +53,8 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
         request.keep_steps = args.steps_dir.is_some();
         jobs.push(Job { line, request, sampler, names });
     }
-    let engine = setup::engine(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
+    let run = &args.draw.run;
+    let engine = setup::tuned(setup::engine(&run.device, run.shaders.as_deref())?, args.draw.tune.tune);
     let stop = setup::stop_on_ctrl_c()?;
     if !args.json {
         match &args.from_file {

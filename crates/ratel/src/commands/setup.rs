@@ -1,7 +1,7 @@
 //! What commands that draw have in common: from arguments to a device, a model and a request.
 
-use crate::Failure;
-use crate::args::{Arch, ArchArgs, DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs};
+use crate::args::{Arch, ArchArgs, DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs, Tune};
+use crate::{Failure, progress};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Precision, Request, latent_size};
@@ -9,7 +9,7 @@ use ratel_diffusion::random::RandomSource;
 use ratel_diffusion::sampling::{
     Sampler, SamplerChoice, SamplerConfig, SamplerError, Schedule, parse_prediction, parse_spacing,
 };
-use ratel_engine::{DeviceChoice, Engine, EngineOptions};
+use ratel_engine::{DeviceChoice, Engine, EngineOptions, Tuning, cache_folder};
 use ratel_graph::Rule;
 use ratel_kernels::Shaders;
 use ratel_models::Architecture;
@@ -17,6 +17,7 @@ use ratel_weights::{Checkpoint, Files};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Everything a run needs.
 pub(crate) struct Prepared {
@@ -37,6 +38,18 @@ pub(crate) fn engine(device: &str, shaders: Option<&Path>) -> Result<Engine, Fai
 pub(crate) fn engine_to_time(device: &str, shaders: Option<&Path>) -> Result<Engine, Failure> {
     open_engine(device, shaders, EngineOptions { checks: false, ..EngineOptions::default() })
 }
+
+/// The engine with its kernels tuned as the arguments say.
+pub(crate) fn tuned(engine: Engine, tune: Tune) -> Engine {
+    if tune == Tune::Off {
+        return engine;
+    }
+    let (folder, force) = (cache_folder(), tune == Tune::Force);
+    engine.tuned(Tuning { folder, force, budget: TUNING }, progress::of_tuning())
+}
+
+/// The time that may be spent on tuning in one run of the program.
+const TUNING: Duration = Duration::from_secs(30);
 
 fn open_engine(device: &str, shaders: Option<&Path>, mut options: EngineOptions) -> Result<Engine, Failure> {
     let Ok(choice) = device.parse::<DeviceChoice>();
@@ -133,7 +146,7 @@ pub(crate) fn size(args: &SizeArgs, model: &Model) -> Result<(usize, usize), Fai
 pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     let model = model_to_draw_with(args)?;
     let (request, _) = request(args, &model)?;
-    let engine = engine(&args.run.device, args.run.shaders.as_deref())?;
+    let engine = tuned(engine(&args.run.device, args.run.shaders.as_deref())?, args.tune.tune);
     Ok(Prepared { engine, model, request, stop: stop_on_ctrl_c()? })
 }
 
