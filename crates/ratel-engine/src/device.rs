@@ -101,6 +101,16 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
+    /// The edge of the largest square matrices, halves in and `f32` sums out, that kernels can be scheduled for. Metal's
+    /// are left alone: kernels that use them exist for Vulkan only.
+    pub fn cooperative_edge(&self) -> Option<u32> {
+        let usable = |m: &&CooperativeMatrix| {
+            m.factors == "f16" && m.sum == "f32" && m.size.iter().all(|side| *side == m.size[0])
+        };
+        let edges = self.cooperative.iter().filter(usable).map(|m| m.size[0]);
+        edges.max().filter(|_| self.backend == "vulkan" && self.f16)
+    }
+
     /// Whether `part` is in the name, the backend or the driver, in any case.
     fn matches(&self, part: &str) -> bool {
         format!("{} {} {}", self.name, self.backend, self.driver).to_lowercase().contains(&part.to_lowercase())

@@ -1,6 +1,7 @@
 //! Convolution, as an implicit matrix product over NHWC: no patches are copied.
 
 use crate::activation::Act;
+use crate::conv2d_cooperative::CONV2D_COOPERATIVE;
 use crate::conv2d_subgroup::CONV2D_SUBGROUP;
 use crate::conv2d_tiled::CONV2D_TILED;
 use crate::matmul::epilogue;
@@ -196,7 +197,7 @@ impl Operation for Conv2d {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP]
+        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP, &CONV2D_COOPERATIVE]
     }
 }
 

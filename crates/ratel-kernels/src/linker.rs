@@ -3,8 +3,8 @@
 //! A kernel is plain WGSL plus lines in WESL's syntax, `import package::lib::NAME::ITEM;` and
 //! `import package::spec::{Elem, TM};`. Module scope in WGSL has no order, so the imported files are appended, each once:
 //! every line of the kernel keeps its number, and an error or a lesson points at the real file. `spec` is the module
-//! that differs from variant to variant: element types from `shaders/lib/spec/`, and the extents of arrays in
-//! functions, which WGSL wants constant when parsed.
+//! that differs from variant to variant: types of elements and of cooperative matrices from `shaders/lib/spec/`, and the
+//! extents of arrays in functions, which WGSL wants constant when parsed.
 //!
 //! Two more things change between devices and are done here, in place: `var<immediate>` becomes a uniform buffer where
 //! the device has no immediates, and a loop under a `// unroll` line is written out, since naga's output is not
@@ -97,9 +97,12 @@ const LIB: &[(&str, &str)] = &[
     ("act", include_str!("../../../shaders/lib/act.wgsl")),
     ("grid", include_str!("../../../shaders/lib/grid.wgsl")),
     ("block_tile", include_str!("../../../shaders/lib/block_tile.wgsl")),
+    ("cooperative_tile", include_str!("../../../shaders/lib/cooperative_tile.wgsl")),
     ("subgroup_tile", include_str!("../../../shaders/lib/subgroup_tile.wgsl")),
     ("spec/elem_f16", include_str!("../../../shaders/lib/spec/elem_f16.wgsl")),
     ("spec/elem_f32", include_str!("../../../shaders/lib/spec/elem_f32.wgsl")),
+    ("spec/fragment_16", include_str!("../../../shaders/lib/spec/fragment_16.wgsl")),
+    ("spec/fragment_8", include_str!("../../../shaders/lib/spec/fragment_8.wgsl")),
     ("spec/weight_f16", include_str!("../../../shaders/lib/spec/weight_f16.wgsl")),
     ("spec/weight_f32", include_str!("../../../shaders/lib/spec/weight_f32.wgsl")),
     ("spec/weight_packed_f16", include_str!("../../../shaders/lib/spec/weight_packed_f16.wgsl")),
@@ -208,6 +211,13 @@ impl Linker<'_> {
                 WeightStorage::F32 => "spec/weight_f32",
                 WeightStorage::F16 => "spec/weight_f16",
                 WeightStorage::PackedF16 => "spec/weight_packed_f16",
+            });
+        }
+        if items.contains("Fragment") {
+            files.push(if self.schedule.extents.contains(&("EDGE", 16)) {
+                "spec/fragment_16"
+            } else {
+                "spec/fragment_8"
             });
         }
         files

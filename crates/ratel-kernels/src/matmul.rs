@@ -1,6 +1,7 @@
 //! Product with a layer's matrix: linear layers, and 1x1 convolutions, which are the same thing on NHWC.
 
 use crate::activation::Act;
+use crate::matmul_cooperative::MATMUL_COOPERATIVE;
 use crate::matmul_subgroup::MATMUL_SUBGROUP;
 use crate::matmul_tiled::MATMUL_TILED;
 use crate::product::Product;
@@ -105,7 +106,7 @@ impl Operation for Matmul {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&MATMUL, &MATMUL_TILED, &MATMUL_SUBGROUP]
+        vec![&MATMUL, &MATMUL_TILED, &MATMUL_SUBGROUP, &MATMUL_COOPERATIVE]
     }
 }
 
