@@ -11,16 +11,17 @@
 //   bias        (N)                         f32      when there is one
 //   image_bias  (images, N)                 Elem     when there is one
 //   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one
-//   y           (images, OUT_H, OUT_W, N)   Elem
+//   y           (PARTS, images, OUT_H, OUT_W, N)  Out  Elem; f32 if sums over PARTS parts of k are written instead, each of
+//                                                    K_PART, which sum_parts adds up
 //
-// Grid    one workgroup per BLOCK_ROWS pixels and 4 BLOCK_QUADS channels of y; C1, C, N multiples of 4
+// Grid    one workgroup per part and BLOCK_ROWS pixels and 4 BLOCK_QUADS channels of y; C1, C, N multiples of 4
 // Cost    2 images OUT_H OUT_W N WINDOW_H WINDOW_W C flop; reads every input once, writes y once
 // Source  torch.nn.functional.conv2d; .interpolate(mode="nearest"); implicit products as in Chetlur et al. 2014,
 //         arXiv:1410.0759; VK_KHR_cooperative_matrix
 // Twin    crates/ratel-kernels/src/conv2d.rs
 
-import package::spec::{Elem4, Weight4, BLOCK_QUADS, BLOCK_ROWS, COLUMNS, EDGE, INPUT_LOADS, ROWS, STAGES, SUBGROUPS};
-import package::spec::{WEIGHT_LOADS, WG};
+import package::spec::{Elem4, Out4, Weight4, BLOCK_QUADS, BLOCK_ROWS, COLUMNS, EDGE, INPUT_LOADS, PARTS, ROWS, STAGES};
+import package::spec::{SUBGROUPS, WEIGHT_LOADS, WG};
 import package::lib::act::act4;
 import package::lib::cooperative_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
@@ -35,7 +36,7 @@ override RESIDUAL: bool = false;
 struct Params {
     batch: u32, h: u32, w: u32, c: u32, c1: u32, n: u32,
     window_h: u32, window_w: u32, stride: u32, pad_top: i32, pad_left: i32,
-    up_h: u32, up_w: u32, out_h: u32, out_w: u32,
+    up_h: u32, up_w: u32, out_h: u32, out_w: u32, k_part: u32,
 }
 var<immediate> p: Params;
 
@@ -45,7 +46,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> image_bias: array<Elem4>;
 @group(0) @binding(5) var<storage, read> residual: array<Elem4>;
-@group(0) @binding(6) var<storage, read_write> y: array<Elem4>;
+@group(0) @binding(6) var<storage, read_write> y: array<Out4>;
 
 // The first row and column of the window of a pixel of y, in the enlarged input.
 struct Window { top: i32, left: i32, image: u32 }
@@ -60,9 +61,11 @@ fn conv2d_cooperative(
     let n_quads = p.n / 4u;
     let blocks = (n_quads + BLOCK_QUADS - 1u) / BLOCK_QUADS;
     let number = workgroup_number(wg, grid);
-    let m0 = number / blocks * BLOCK_ROWS;
+    let m_blocks = (p.batch * p.out_h * p.out_w + BLOCK_ROWS - 1u) / BLOCK_ROWS;
+    let part = number / blocks / m_blocks;
+    let m0 = number / blocks % m_blocks * BLOCK_ROWS;
     let n0 = number % blocks * BLOCK_QUADS;
-    if m0 >= p.batch * p.out_h * p.out_w { return; }
+    if part >= PARTS { return; }
 
     // the pixels whose inputs this invocation loads; beyond the last, the last again
     var windows: array<Window, INPUT_LOADS>;
@@ -76,10 +79,11 @@ fn conv2d_cooperative(
     // While one step is computed on, the next is on its way from memory to registers. With two stages a step is written
     // beside the one that slower subgroups still compute on, and one barrier a step is enough.
     var tile: Tile;
-    let k_quads = p.window_h * p.window_w * p.c / 4u;
-    var inputs = load_inputs(windows, lane % STEP);
-    var weights = load_weights(n0, 0u, lane);
-    for (var k = 0u; k < k_quads; k += STEP) {
+    let k_first = part * p.k_part / 4u;
+    let k_end = min(k_first + p.k_part / 4u, p.window_h * p.window_w * p.c / 4u);
+    var inputs = load_inputs(windows, k_first + lane % STEP);
+    var weights = load_weights(n0, k_first, lane);
+    for (var k = k_first; k < k_end; k += STEP) {
         let stage = k / STEP % STAGES;
         // unroll
         for (var i = 0u; i < INPUT_LOADS; i++) {
@@ -90,7 +94,7 @@ fn conv2d_cooperative(
             stage_weight(stage, lane + i * WG, weights[i]);
         }
         workgroupBarrier();
-        if k + STEP < k_quads {
+        if k + STEP < k_end {
             inputs = load_inputs(windows, k + STEP + lane % STEP);
             weights = load_weights(n0, k + STEP, lane);
         }
@@ -104,7 +108,7 @@ fn conv2d_cooperative(
         for (var j = 0u; j < COLUMNS; j++) {
             coopStoreT(tile[i * COLUMNS + j], &block_sums[subgroup * FRAGMENT_QUADS], EDGE_QUADS);
             workgroupBarrier();
-            store_fragments(m0 + i * EDGE, n0 + j * EDGE_QUADS, lane);
+            store_fragments(part, m0 + i * EDGE, n0 + j * EDGE_QUADS, lane);
             workgroupBarrier();
         }
     }
@@ -147,14 +151,14 @@ fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
 }
 
 // Stores one fragment of each subgroup; m0 and n0 are the place of the first subgroup's.
-fn store_fragments(m0: u32, n0: u32, lane: u32) {
+fn store_fragments(part: u32, m0: u32, n0: u32, lane: u32) {
     for (var i = lane; i < SUBGROUPS * FRAGMENT_QUADS; i += WG) {
-        store(m0 + sum_row(i), n0 + sum_quad(i), block_sums[i]);
+        store(part, m0 + sum_row(i), n0 + sum_quad(i), block_sums[i]);
     }
 }
 
 // What is done to four sums of pixel m before they are written; n counts quads.
-fn store(m: u32, n: u32, products: vec4<f32>) {
+fn store(part: u32, m: u32, n: u32, products: vec4<f32>) {
     let n_quads = p.n / 4u;
     if m >= p.batch * p.out_h * p.out_w || n >= n_quads { return; }
     var sum = products;
@@ -162,5 +166,5 @@ fn store(m: u32, n: u32, products: vec4<f32>) {
     if IMAGE_BIAS { sum += vec4<f32>(image_bias[m / (p.out_h * p.out_w) * n_quads + n]); }
     sum = act4(ACT, sum);
     if RESIDUAL { sum += vec4<f32>(residual[m * n_quads + n]); }
-    y[m * n_quads + n] = Elem4(sum);
+    y[(part * (p.batch * p.out_h * p.out_w) + m) * n_quads + n] = Out4(sum);
 }

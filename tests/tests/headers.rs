@@ -70,6 +70,8 @@ fn element(kind: &str) -> Option<(&'static str, usize)> {
         "Elem" => ("Elem", 1),
         "ElemPair" => ("Elem", 2),
         "Elem4" => ("Elem", 4),
+        "Out" => ("Out", 1),
+        "Out4" => ("Out", 4),
         "Weight" | "WeightWord" => ("Weight", 1),
         "WeightPair" => ("Weight", 2),
         "Weight4" => ("Weight", 4),
@@ -178,7 +180,9 @@ fn disagreements(op: &Op, choice: &Choice) -> Vec<String> {
             found.push(format!("`{name}` is of no known type: {}", row.kind));
             continue;
         };
-        if said != scalar(role) {
+        // a matrix product writes activations, or sums in f32
+        let fits = said == scalar(role) || (said == "Out" && ["Elem", "f32"].contains(&scalar(role)));
+        if !fits {
             found.push(format!("`{name}` holds {role:?}, {said} in the header"));
         }
         match product(row.shape, &symbols) {

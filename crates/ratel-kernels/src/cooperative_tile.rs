@@ -1,7 +1,7 @@
 //! The blocks of `shaders/lib/cooperative_tile.wgsl`, which matmul_cooperative and conv2d_cooperative share, and what every
 //! kernel over cooperative matrices asks of a device.
 
-use crate::{Constant, Language, Schedule, Target, WeightStorage, grid_1d};
+use crate::{Constant, Language, Parts, Schedule, Target, WeightStorage, grid_1d};
 use ratel_tensor::Elem;
 
 /// What kernels over cooperative matrices can be translated to. HLSL has no such matrices. Metal's are of 8 by 8 and
@@ -113,18 +113,24 @@ impl Block {
 }
 
 /// A grid of blocks over `rows` of `columns` sums each: of the largest blocks that are enough, or else of the smallest.
-pub(crate) fn schedule(rows: usize, columns: usize, constants: Vec<Constant>, target: &Target) -> Option<Schedule> {
+/// With several parts, each is computed by blocks of its own.
+pub(crate) fn schedule(
+    [rows, columns]: [usize; 2],
+    parts: Parts,
+    constants: Vec<Constant>,
+    target: &Target,
+) -> Option<Schedule> {
     let cooperation = Cooperation::of(target).filter(|_| target.weight == WeightStorage::F16)?;
     let fitting: Vec<_> = TILES.iter().filter_map(|tile| Block::new(cooperation, *tile, target)).collect();
-    let enough = fitting.iter().find(|block| block.count(rows, columns) >= ENOUGH);
+    let enough = fitting.iter().find(|block| parts.count() * block.count(rows, columns) >= ENOUGH);
     let block = enough.or(fitting.last())?;
     let count = block.count(rows, columns);
     let [block_rows, block_columns] = block.size();
     let filled = (rows * columns) as f32 / (count as f32 * (block_rows * block_columns) as f32);
     Some(Schedule {
         constants,
-        extents: block.extents(),
-        workgroups: grid_1d(count, &target.limits)?,
+        extents: [block.extents(), vec![parts.extent()]].concat(),
+        workgroups: grid_1d(parts.count() * count, &target.limits)?,
         merit: merit(filled, target),
     })
 }

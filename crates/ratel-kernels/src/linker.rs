@@ -103,6 +103,8 @@ const LIB: &[(&str, &str)] = &[
     ("spec/elem_f32", include_str!("../../../shaders/lib/spec/elem_f32.wgsl")),
     ("spec/fragment_16", include_str!("../../../shaders/lib/spec/fragment_16.wgsl")),
     ("spec/fragment_8", include_str!("../../../shaders/lib/spec/fragment_8.wgsl")),
+    ("spec/out_elem", include_str!("../../../shaders/lib/spec/out_elem.wgsl")),
+    ("spec/out_f32", include_str!("../../../shaders/lib/spec/out_f32.wgsl")),
     ("spec/weight_f16", include_str!("../../../shaders/lib/spec/weight_f16.wgsl")),
     ("spec/weight_f32", include_str!("../../../shaders/lib/spec/weight_f32.wgsl")),
     ("spec/weight_packed_f16", include_str!("../../../shaders/lib/spec/weight_packed_f16.wgsl")),
@@ -213,12 +215,12 @@ impl Linker<'_> {
                 WeightStorage::PackedF16 => "spec/weight_packed_f16",
             });
         }
+        let extent = |name| self.schedule.extents.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         if items.contains("Fragment") {
-            files.push(if self.schedule.extents.contains(&("EDGE", 16)) {
-                "spec/fragment_16"
-            } else {
-                "spec/fragment_8"
-            });
+            files.push(if extent("EDGE") == Some(16) { "spec/fragment_16" } else { "spec/fragment_8" });
+        }
+        if items.contains("Out4") {
+            files.push(if extent("PARTS") > Some(1) { "spec/out_f32" } else { "spec/out_elem" });
         }
         files
     }
