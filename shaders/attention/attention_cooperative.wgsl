@@ -5,23 +5,25 @@
 //   k, v  (images, KEYS, HEADS DIM / 4)      Elem4
 //
 // in each image and head, over all keys j, or over j <= i when causal. Sums in a subgroup's matrices can't be rescaled,
-// so the scores are computed twice: once for the greatest of each query, once for the weights. A subgroup has ROWS times
-// EDGE queries, whose matrices (DIMS of them side by side make a head, filled up with zeros) it holds in registers, as it
-// does the results. The scores of each block of BLOCK_KEYS keys go through workgroup memory, where lane (x, y) of TX by
-// BLOCK_QUERIES turns some of query y's into weights, rounded to halves; what they are divided by is the sum of those.
+// so the scores are computed twice: once for the greatest of each query, once for the weights. A subgroup has ROWS
+// times EDGE queries, whose matrices (DIMS of them side by side make a head, filled up with zeros) it holds in
+// registers, as it does the results. The scores of each block of BLOCK_KEYS keys go through workgroup memory, where
+// lane (x, y) of TX by TY turns some of the scores of queries y, y + TY ... (HELD of them) into weights, rounded to
+// halves; what results are divided by is the sum of those.
 //
 // Grid    one workgroup of SUBGROUPS subgroups per (image, head, block of BLOCK_QUERIES queries)
 // Cost    (4 DIM + 5) images HEADS QUERIES KEYS flop; reads q, k, v once, writes y once
 // Source  Dao et al. 2022, arXiv:2205.14135, in two passes; VK_KHR_cooperative_matrix
 // Twin    crates/ratel-kernels/src/attention.rs
 
-import package::spec::{Elem4, FragmentA, FragmentB, FragmentSum, BLOCK_KEYS, BLOCK_QUERIES, DIMS, EDGE, KEY_EDGES};
-import package::spec::{OWN, ROWS, TX, WG};
+import package::spec::{Elem4, FragmentA, FragmentB, FragmentSum, BLOCK_KEYS, BLOCK_QUERIES, DIMS, EDGE, HELD};
+import package::spec::{KEY_EDGES, OWN, ROWS, TX, WG};
 import package::lib::grid::workgroup_number;
 
 enable wgpu_cooperative_matrix;
 
 const LOWEST = -3.4e38;
+const TY = WG / TX;
 const EDGE_QUADS = EDGE / 4u;
 const WIDTH = DIMS * EDGE_QUADS;             // quads of a head, filled up
 const PITCH = WIDTH + 2u;                    // of rows in memory; longer than a row, so that rows meet different banks
@@ -54,20 +56,18 @@ fn attention_cooperative(
     let number = workgroup_number(wg, grid);   // of (image, head, block of queries)
     let blocks = (p.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
     let first_query = number % blocks * BLOCK_QUERIES;
-    let h = number / blocks % p.heads;
+    let head = number / blocks % p.heads;
     let image = number / blocks / p.heads;
     if image >= p.batch { return; }
 
     let columns = p.dim / 4u;
     let row = p.heads * columns;
-    let query_at = image * p.queries * row + h * columns;   // where query 0 begins
-    let key_at = image * p.keys * row + h * columns;        // where key and value 0 begin
+    let query_at = image * p.queries * row + head * columns;   // where query 0 begins
+    let key_at = image * p.keys * row + head * columns;        // where key and value 0 begin
     let keys = select(p.keys, min(first_query + BLOCK_QUERIES, p.keys), p.causal == 1u);
     let lane_x = lane % TX;
     let lane_y = lane / TX;
-    let query = first_query + lane_y;
-    let seen = select(p.keys, min(query + 1u, p.keys), p.causal == 1u);   // keys that the lane's query sees
-    let first_row = subgroup * (ROWS * EDGE);                             // of the subgroup's queries in the block
+    let first_row = subgroup * (ROWS * EDGE);               // of the subgroup's queries in the block
 
     for (var i = lane; i < BLOCK_QUERIES * WIDTH; i += WG) {
         let c = i % WIDTH;
@@ -81,40 +81,56 @@ fn attention_cooperative(
     workgroupBarrier();
 
     // first pass: the greatest score of each query
-    var greatest = LOWEST;   // of the lane's own scores
+    var greatest: array<f32, HELD>;   // of the lane's own scores
+    // unroll
+    for (var h = 0u; h < HELD; h++) {
+        greatest[h] = LOWEST;
+    }
     for (var first = 0u; first < keys; first += BLOCK_KEYS) {
         stage_keys(key_at, first, lane);
         workgroupBarrier();
         write_scores(&queries, first_row);
         workgroupBarrier();
         // unroll
-        for (var r = 0u; r < OWN; r++) {
-            let own = masked(scores[lane_y * SCORE_PITCH + lane_x + r * TX], first + 4u * (lane_x + r * TX), seen);
-            greatest = max(greatest, max(max(own.x, own.y), max(own.z, own.w)));
+        for (var h = 0u; h < HELD; h++) {
+            // unroll
+            for (var r = 0u; r < OWN; r++) {
+                let own = masked_scores(lane_y + h * TY, lane_x + r * TX, first_query, first);
+                greatest[h] = max(greatest[h], max(max(own.x, own.y), max(own.z, own.w)));
+            }
         }
     }
     workgroupBarrier();
-    scores[lane].x = greatest;
+    // unroll
+    for (var h = 0u; h < HELD; h++) {
+        scores[lane + h * WG].x = greatest[h];
+    }
     workgroupBarrier();
     // unroll
-    for (var t = 0u; t < TX; t++) {
-        greatest = max(greatest, scores[lane_y * TX + t].x);
+    for (var h = 0u; h < HELD; h++) {
+        // unroll
+        for (var t = 0u; t < TX; t++) {
+            greatest[h] = max(greatest[h], scores[lane_y * TX + t + h * WG].x);
+        }
     }
 
     // second pass: weights and weighted values
     var results: Results;
-    var sum = 0.0;   // of the lane's own weights
+    var sum: array<f32, HELD>;   // of the lane's own weights
     for (var first = 0u; first < keys; first += BLOCK_KEYS) {
         stage_keys(key_at, first, lane);
         workgroupBarrier();
         write_scores(&queries, first_row);
         workgroupBarrier();
         // unroll
-        for (var r = 0u; r < OWN; r++) {
-            let own = masked(scores[lane_y * SCORE_PITCH + lane_x + r * TX], first + 4u * (lane_x + r * TX), seen);
-            let weight = vec4<f16>(exp(own - greatest));
-            sum += dot(vec4<f32>(weight), vec4(1.0));
-            weights[lane_y * WEIGHT_PITCH + lane_x + r * TX] = weight;
+        for (var h = 0u; h < HELD; h++) {
+            // unroll
+            for (var r = 0u; r < OWN; r++) {
+                let own = masked_scores(lane_y + h * TY, lane_x + r * TX, first_query, first);
+                let weight = vec4<f16>(exp(own - greatest[h]));
+                sum[h] += dot(vec4<f32>(weight), vec4(1.0));
+                weights[(lane_y + h * TY) * WEIGHT_PITCH + lane_x + r * TX] = weight;
+            }
         }
         stage_values(key_at, first, lane);
         workgroupBarrier();
@@ -122,12 +138,18 @@ fn attention_cooperative(
         workgroupBarrier();
     }
 
-    scores[lane].x = sum;
-    workgroupBarrier();
-    var total = 0.0;
     // unroll
-    for (var t = 0u; t < TX; t++) {
-        total += scores[lane_y * TX + t].x;
+    for (var h = 0u; h < HELD; h++) {
+        scores[lane + h * WG].x = sum[h];
+    }
+    workgroupBarrier();
+    var total: array<f32, HELD>;
+    // unroll
+    for (var h = 0u; h < HELD; h++) {
+        // unroll
+        for (var t = 0u; t < TX; t++) {
+            total[h] += scores[lane_y * TX + t + h * WG].x;
+        }
     }
     workgroupBarrier();
     // unroll
@@ -137,10 +159,14 @@ fn attention_cooperative(
             coopStoreT(results[r * DIMS + d], &scores[(first_row + r * EDGE) * SCORE_PITCH], SCORE_PITCH);
         }
         workgroupBarrier();
-        for (var c = lane_x; c < EDGE_QUADS; c += TX) {
-            let column = d * EDGE_QUADS + c;
-            if query < p.queries && column < columns {
-                y[query_at + query * row + column] = Elem4(scores[lane_y * SCORE_PITCH + c] / total);
+        // unroll
+        for (var h = 0u; h < HELD; h++) {
+            let query = first_query + lane_y + h * TY;
+            for (var c = lane_x; c < EDGE_QUADS; c += TX) {
+                let column = d * EDGE_QUADS + c;
+                if query < p.queries && column < columns {
+                    y[query_at + query * row + column] = Elem4(scores[(lane_y + h * TY) * SCORE_PITCH + c] / total[h]);
+                }
             }
         }
         workgroupBarrier();
@@ -222,7 +248,10 @@ fn add_values(results: ptr<function, Results>, first_row: u32) {
     }
 }
 
-// Scores of four products with the keys from `first` on, as low as can be for those that the query does not see.
-fn masked(products: vec4<f32>, first: u32, seen: u32) -> vec4<f32> {
-    return select(vec4(LOWEST), p.scale * products, first + vec4(0u, 1u, 2u, 3u) < vec4(seen));
+// The scores of a quad of the block's keys, the first of which is `first`; as low as can be where the query does not
+// see the key.
+fn masked_scores(row: u32, quad: u32, first_query: u32, first: u32) -> vec4<f32> {
+    let seen = select(p.keys, min(first_query + row + 1u, p.keys), p.causal == 1u);
+    let keys = first + 4u * quad + vec4(0u, 1u, 2u, 3u);
+    return select(vec4(LOWEST), p.scale * scores[row * SCORE_PITCH + quad], keys < vec4(seen));
 }

@@ -51,6 +51,8 @@ fn attentions() -> Vec<Attention> {
         case(2, 2, 64, 70, 77),
         case(1, 1, 80, 129, 33),
         Attention { causal: true, ..case(1, 2, 40, 150, 150) },
+        case(2, 8, 8, 1024, 70), // enough for two rows of matrices a subgroup
+        case(1, 2, 24, 150, 41), // narrow enough for matrices of 16 on a software driver
     ]
 }
 

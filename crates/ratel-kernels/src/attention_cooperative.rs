@@ -52,14 +52,18 @@ impl Block {
         let Cooperation { edge, lanes, .. } = cooperation;
         let dims = u32::try_from(op.dim).ok()?.div_ceil(edge);
         let block = Block { cooperation, rows, keys, dims };
-        // each lane has a part of one query's scores, in quads
-        let lanes_fit = lanes.is_multiple_of(edge * rows) && (keys / 4).is_multiple_of(lanes / (edge * rows).max(1));
+        let lanes_fit = (keys / 4).is_multiple_of(block.across());
         let results = rows * dims * edge * edge / lanes;
         let fits = keys.is_multiple_of(edge)
             && results <= if target.software { SOFTWARE_RESULTS } else { RESULTS[rows as usize - 1] }
             && block.bytes() <= target.limits.workgroup_bytes
             && cooperation.workgroup() <= target.limits.invocations;
         (lanes_fit && fits).then_some(block)
+    }
+
+    /// Lanes that share a query's scores. All sizes are powers of two, so the others have whole queries, one or several.
+    fn across(&self) -> u32 {
+        (self.cooperation.lanes / (self.cooperation.edge * self.rows)).max(1)
     }
 
     /// Queries of a workgroup.
@@ -79,8 +83,7 @@ impl Block {
     }
 
     fn extents(&self) -> Vec<(&'static str, u32)> {
-        let Cooperation { edge, lanes, .. } = self.cooperation;
-        let across = lanes / (edge * self.rows);
+        let (edge, across) = (self.cooperation.edge, self.across());
         vec![
             ("EDGE", edge),
             ("ROWS", self.rows),
@@ -90,6 +93,7 @@ impl Block {
             ("KEY_EDGES", self.keys / edge),
             ("TX", across),
             ("OWN", self.keys / 4 / across),
+            ("HELD", self.queries() * across / self.cooperation.workgroup()),
             ("WG", self.cooperation.workgroup()),
         ]
     }
