@@ -10,15 +10,17 @@
 //   bias        (N)                         f32      when there is one
 //   image_bias  (images, N)                 Elem     when there is one
 //   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one
-//   y           (images, OUT_H, OUT_W, N)   Elem
+//   y           (PARTS, images, OUT_H, OUT_W, N)  Out  Elem; f32 if sums over PARTS parts of k are written instead, each of
+//                                                    K_PART, which sum_parts adds up
 //
-// Grid    one workgroup per BLOCK_ROWS pixels and 4 BLOCK_QUADS channels of y; C1, C, N multiples of 4
+// Grid    one workgroup per part and BLOCK_ROWS pixels and 4 BLOCK_QUADS channels of y; C1, C, N multiples of 4
 // Cost    2 images OUT_H OUT_W N WINDOW_H WINDOW_W C flop; reads every input once, writes y once
 // Source  torch.nn.functional.conv2d; .interpolate(mode="nearest"); implicit products as in Chetlur et al. 2014,
 //         arXiv:1410.0759
 // Twin    crates/ratel-kernels/src/conv2d.rs
 
-import package::spec::{Elem4, Weight4, BLOCK_QUADS, BLOCK_ROWS, INPUT_LOADS, QUADS, ROWS, WEIGHT_LOADS, WG_QUADS, WG_ROWS};
+import package::spec::{Elem4, Out4, Weight4, BLOCK_QUADS, BLOCK_ROWS, INPUT_LOADS, PARTS, QUADS, ROWS, WEIGHT_LOADS};
+import package::spec::{WG_QUADS, WG_ROWS};
 import package::lib::act::act4;
 import package::lib::block_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
@@ -33,7 +35,7 @@ override RESIDUAL: bool = false;
 struct Params {
     batch: u32, h: u32, w: u32, c: u32, c1: u32, n: u32,
     window_h: u32, window_w: u32, stride: u32, pad_top: i32, pad_left: i32,
-    up_h: u32, up_w: u32, out_h: u32, out_w: u32,
+    up_h: u32, up_w: u32, out_h: u32, out_w: u32, k_part: u32,
 }
 var<immediate> p: Params;
 
@@ -43,7 +45,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> image_bias: array<Elem4>;
 @group(0) @binding(5) var<storage, read> residual: array<Elem4>;
-@group(0) @binding(6) var<storage, read_write> y: array<Elem4>;
+@group(0) @binding(6) var<storage, read_write> y: array<Out4>;
 
 // The first row and column of the window of a pixel of y, in the enlarged input.
 struct Window { top: i32, left: i32, image: u32 }
@@ -57,9 +59,11 @@ fn conv2d_tiled(
     let n_quads = p.n / 4u;
     let blocks = (n_quads + BLOCK_QUADS - 1u) / BLOCK_QUADS;
     let number = workgroup_number(wg, grid);
-    let m0 = number / blocks * BLOCK_ROWS;
+    let m_blocks = (p.batch * p.out_h * p.out_w + BLOCK_ROWS - 1u) / BLOCK_ROWS;
+    let part = number / blocks / m_blocks;
+    let m0 = number / blocks % m_blocks * BLOCK_ROWS;
     let n0 = number % blocks * BLOCK_QUADS;
-    if m0 >= p.batch * p.out_h * p.out_w { return; }
+    if part >= PARTS { return; }
 
     // the pixels whose inputs this invocation loads; beyond the last, the last again
     var windows: array<Window, INPUT_LOADS>;
@@ -72,10 +76,11 @@ fn conv2d_tiled(
 
     // While one step is computed on, the next is on its way from memory to registers.
     var tile: Tile;
-    let k_quads = p.window_h * p.window_w * p.c / 4u;
-    var inputs = load_inputs(windows, lane % STEP);
-    var weights = load_weights(n0, 0u, lane);
-    for (var k = 0u; k < k_quads; k += STEP) {
+    let k_first = part * p.k_part / 4u;
+    let k_end = min(k_first + p.k_part / 4u, p.window_h * p.window_w * p.c / 4u);
+    var inputs = load_inputs(windows, k_first + lane % STEP);
+    var weights = load_weights(n0, k_first, lane);
+    for (var k = k_first; k < k_end; k += STEP) {
         // unroll
         for (var i = 0u; i < INPUT_LOADS; i++) {
             block_inputs[lane + i * WG] = vec4<f32>(inputs[i]);
@@ -85,7 +90,7 @@ fn conv2d_tiled(
             block_weights[lane + i * WG] = weight4(weights[i]);
         }
         workgroupBarrier();
-        if k + STEP < k_quads {
+        if k + STEP < k_end {
             inputs = load_inputs(windows, k + STEP + lane % STEP);
             weights = load_weights(n0, k + STEP, lane);
         }
@@ -97,7 +102,7 @@ fn conv2d_tiled(
     for (var i = 0u; i < ROWS; i++) {
         // unroll
         for (var j = 0u; j < QUADS; j++) {
-            store(m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
+            store(part, m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
         }
     }
 }
@@ -139,7 +144,7 @@ fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
 }
 
 // What is done to four sums of pixel m before they are written; n counts quads.
-fn store(m: u32, n: u32, products: vec4<f32>) {
+fn store(part: u32, m: u32, n: u32, products: vec4<f32>) {
     let n_quads = p.n / 4u;
     if m >= p.batch * p.out_h * p.out_w || n >= n_quads { return; }
     var sum = products;
@@ -147,5 +152,5 @@ fn store(m: u32, n: u32, products: vec4<f32>) {
     if IMAGE_BIAS { sum += vec4<f32>(image_bias[m / (p.out_h * p.out_w) * n_quads + n]); }
     sum = act4(ACT, sum);
     if RESIDUAL { sum += vec4<f32>(residual[m * n_quads + n]); }
-    y[m * n_quads + n] = Elem4(sum);
+    y[(part * (p.batch * p.out_h * p.out_w) + m) * n_quads + n] = Out4(sum);
 }

@@ -7,14 +7,16 @@
 //   bias        (N)           f32      when there is one
 //   image_bias  (images, N)   Elem     one row for each image_rows rows of y, when there is one
 //   residual    (M, N)        Elem     when there is one
-//   y           (M, N)        Elem
+//   y           (PARTS, M, N)  Out     Elem; f32 if sums over PARTS parts of k are written instead, each of K_PART,
+//                                      which sum_parts adds up
 //
-// Grid    one workgroup per BLOCK_ROWS rows and 4 BLOCK_QUADS columns of y; K1, K, N multiples of 4
+// Grid    one workgroup per part and BLOCK_ROWS rows and 4 BLOCK_QUADS columns of y; K1, K, N multiples of 4
 // Cost    2 M N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
 // Source  torch.nn.functional.linear; blocks as in Volkov & Demmel 2008, doi:10.1109/SC.2008.5214359
 // Twin    crates/ratel-kernels/src/matmul.rs
 
-import package::spec::{Elem4, Weight4, BLOCK_QUADS, BLOCK_ROWS, INPUT_LOADS, QUADS, ROWS, WEIGHT_LOADS, WG_QUADS, WG_ROWS};
+import package::spec::{Elem4, Out4, Weight4, BLOCK_QUADS, BLOCK_ROWS, INPUT_LOADS, PARTS, QUADS, ROWS, WEIGHT_LOADS};
+import package::spec::{WG_QUADS, WG_ROWS};
 import package::lib::act::act4;
 import package::lib::block_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
@@ -26,7 +28,7 @@ override BIAS: bool = false;
 override IMAGE_BIAS: bool = false;
 override RESIDUAL: bool = false;
 
-struct Params { m: u32, n: u32, k: u32, k1: u32, image_rows: u32 }
+struct Params { m: u32, n: u32, k: u32, k1: u32, k_part: u32, image_rows: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<Elem4>;
@@ -35,7 +37,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> image_bias: array<Elem4>;
 @group(0) @binding(5) var<storage, read> residual: array<Elem4>;
-@group(0) @binding(6) var<storage, read_write> y: array<Elem4>;
+@group(0) @binding(6) var<storage, read_write> y: array<Out4>;
 
 @compute @workgroup_size(WG)
 fn matmul_tiled(
@@ -46,16 +48,19 @@ fn matmul_tiled(
     let n_quads = p.n / 4u;
     let blocks = (n_quads + BLOCK_QUADS - 1u) / BLOCK_QUADS;
     let number = workgroup_number(wg, grid);
-    let m0 = number / blocks * BLOCK_ROWS;
+    let m_blocks = (p.m + BLOCK_ROWS - 1u) / BLOCK_ROWS;
+    let part = number / blocks / m_blocks;
+    let m0 = number / blocks % m_blocks * BLOCK_ROWS;
     let n0 = number % blocks * BLOCK_QUADS;
-    if m0 >= p.m { return; }
+    if part >= PARTS { return; }
 
     // While one step is computed on, the next is on its way from memory to registers.
     var tile: Tile;
-    let k_quads = p.k / 4u;
-    var inputs = load_inputs(m0, 0u, lane);
-    var weights = load_weights(n0, 0u, lane);
-    for (var k = 0u; k < k_quads; k += STEP) {
+    let k_first = part * p.k_part / 4u;
+    let k_end = min(k_first + p.k_part / 4u, p.k / 4u);
+    var inputs = load_inputs(m0, k_first, lane);
+    var weights = load_weights(n0, k_first, lane);
+    for (var k = k_first; k < k_end; k += STEP) {
         // unroll
         for (var i = 0u; i < INPUT_LOADS; i++) {
             block_inputs[lane + i * WG] = vec4<f32>(inputs[i]);
@@ -65,7 +70,7 @@ fn matmul_tiled(
             block_weights[lane + i * WG] = weight4(weights[i]);
         }
         workgroupBarrier();
-        if k + STEP < k_quads {
+        if k + STEP < k_end {
             inputs = load_inputs(m0, k + STEP, lane);
             weights = load_weights(n0, k + STEP, lane);
         }
@@ -77,7 +82,7 @@ fn matmul_tiled(
     for (var i = 0u; i < ROWS; i++) {
         // unroll
         for (var j = 0u; j < QUADS; j++) {
-            store(m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
+            store(part, m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
         }
     }
 }
@@ -115,7 +120,7 @@ fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
 }
 
 // What is done to four sums of row m before they are written; n counts quads.
-fn store(m: u32, n: u32, products: vec4<f32>) {
+fn store(part: u32, m: u32, n: u32, products: vec4<f32>) {
     let n_quads = p.n / 4u;
     if m >= p.m || n >= n_quads { return; }
     var sum = products;
@@ -123,5 +128,5 @@ fn store(m: u32, n: u32, products: vec4<f32>) {
     if IMAGE_BIAS { sum += vec4<f32>(image_bias[m / p.image_rows * n_quads + n]); }
     sum = act4(ACT, sum);
     if RESIDUAL { sum += vec4<f32>(residual[m * n_quads + n]); }
-    y[m * n_quads + n] = Elem4(sum);
+    y[(part * p.m + m) * n_quads + n] = Out4(sum);
 }

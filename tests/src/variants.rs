@@ -13,7 +13,19 @@ pub fn targets() -> Vec<Target> {
             all.extend([target, Target { software: true, ..target }]);
         }
     }
+    all.extend(cooperative_targets());
     all
+}
+
+/// Devices that multiply matrices, with memory for one stage and for two.
+fn cooperative_targets() -> Vec<Target> {
+    let device = |edge, lanes, kilobytes: u32| Target {
+        cooperative: Some(edge),
+        subgroup: Some(lanes),
+        limits: Limits { workgroup_bytes: kilobytes << 10, invocations: 1024, ..Limits::WEBGPU },
+        ..Target::PLAIN
+    };
+    vec![device(16, 32, 48), device(16, 32, 32), device(16, 64, 32), device(8, 8, 32), device(8, 32, 16)]
 }
 
 /// One kernel as one device gets it for one op.

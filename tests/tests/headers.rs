@@ -7,7 +7,8 @@
 //! - `images`: `batch`, or `m / image_rows` for a matrix product,
 //! - `chunks`: `pixels / chunk`, rounded up.
 
-use ratel_kernels::{Choice, Op, Operand, Param, Role, Target, kernels, kernels_of};
+use ratel_kernels::{Choice, Limits, Op, Operand, Param, Role, Target, WeightStorage, kernels, kernels_of};
+use ratel_tensor::Elem;
 use ratel_tests::repository::root;
 use std::collections::HashMap;
 
@@ -69,6 +70,8 @@ fn element(kind: &str) -> Option<(&'static str, usize)> {
         "Elem" => ("Elem", 1),
         "ElemPair" => ("Elem", 2),
         "Elem4" => ("Elem", 4),
+        "Out" => ("Out", 1),
+        "Out4" => ("Out", 4),
         "Weight" | "WeightWord" => ("Weight", 1),
         "WeightPair" => ("Weight", 2),
         "Weight4" => ("Weight", 4),
@@ -148,7 +151,11 @@ fn headers_give_the_shapes_and_the_cost_of_the_rust_half() {
     let mut checked = 0;
     let software = Target { software: true, subgroup: Some(8), f16: true, ..Target::PLAIN };
     let gpu = Target { subgroup: Some(32), f16: true, ..Target::PLAIN };
-    for (op, target) in Op::all_cases().iter().flat_map(|op| [Target::PLAIN, software, gpu].map(|t| (op, t))) {
+    let limits = Limits { workgroup_bytes: 48 << 10, ..Limits::WEBGPU };
+    let (elem, weight) = (Elem::F16, WeightStorage::F16);
+    let cooperative = Target { elem, weight, cooperative: Some(16), limits, ..gpu };
+    let targets = [Target::PLAIN, software, gpu, cooperative];
+    for (op, target) in Op::all_cases().iter().flat_map(|op| targets.map(|t| (op, t))) {
         for choice in kernels_of(op, &target) {
             checked += 1;
             failures.extend(disagreements(op, &choice).into_iter().map(|why| format!("{}: {why}", choice.kernel.path)));
@@ -173,7 +180,9 @@ fn disagreements(op: &Op, choice: &Choice) -> Vec<String> {
             found.push(format!("`{name}` is of no known type: {}", row.kind));
             continue;
         };
-        if said != scalar(role) {
+        // a matrix product writes activations, or sums in f32
+        let fits = said == scalar(role) || (said == "Out" && ["Elem", "f32"].contains(&scalar(role)));
+        if !fits {
             found.push(format!("`{name}` holds {role:?}, {said} in the header"));
         }
         match product(row.shape, &symbols) {

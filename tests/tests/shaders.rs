@@ -5,7 +5,7 @@ use naga::back::pipeline_constants::process_overrides;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
-use ratel_kernels::{Reflection, WeightStorage, kernels, reflect};
+use ratel_kernels::{Language, Reflection, WeightStorage, kernels, reflect};
 use ratel_tensor::Elem;
 use ratel_tests::variants::{Variant, every_variant};
 use std::collections::BTreeSet;
@@ -76,6 +76,7 @@ fn specialised(variant: &Variant, module: &Module) -> Result<(Module, ModuleInfo
     features.set(Capabilities::IMMEDIATES, variant.immediates);
     features.set(Capabilities::SHADER_FLOAT16, wants_f16(variant));
     features.set(Capabilities::SUBGROUP, variant.target.subgroup.is_some());
+    features.set(Capabilities::COOPERATIVE_MATRIX, variant.target.cooperative.is_some());
     let mut validator = Validator::new(ValidationFlags::all(), features);
     let info = validator.validate(module).map_err(|error| error.emit_to_string(&variant.wgsl))?;
     let constants: PipelineConstants =
@@ -100,18 +101,52 @@ fn fits_the_device(variant: &Variant, module: &Module) -> Result<(), String> {
     demand(invocations <= limits.invocations, || format!("workgroups of {size:?}"))
 }
 
+/// The module in the languages that its kernel says it exists in; that what it leaves out can't be had is checked too.
 fn translates(variant: &Variant, module: &Module, info: &ModuleInfo) -> Result<(), String> {
-    let entry = variant.choice.kernel.name.to_owned();
-    let compute = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
-    spv::write_vec(module, info, &spv::Options::default(), Some(&compute)).map_err(|e| format!("SPIR-V: {e}"))?;
+    let languages = variant.choice.kernel.languages;
+    for language in Language::ALL {
+        match (language, languages.contains(language)) {
+            (Language::Spirv, true) => to_spirv(variant, module, info)?,
+            (Language::Msl, true) => to_msl(module, info)?,
+            (Language::Hlsl, true) => to_hlsl(variant, module, info)?,
+            (Language::Spirv, false) => return Err("SPIR-V is left out".to_owned()),
+            (Language::Msl, false) => {
+                // naga takes a pointer to vectors for one to scalars, which no compiler for Metal will
+                let text = msl_text(module, info).map_err(|e| format!("MSL, if only the text: {e}"))?;
+                let wrong = text.contains("NagaCooperativeLoad(const threadgroup half* ptr") && text.contains("half4");
+                demand(wrong, || "MSL is left out, and may be right".to_owned())?;
+            }
+            (Language::Hlsl, false) => {
+                let mut validator = Validator::new(ValidationFlags::all(), hlsl::supported_capabilities());
+                demand(validator.validate(module).is_err(), || "HLSL is left out, and has what it takes".to_owned())?;
+            }
+        }
+    }
+    Ok(())
+}
 
+fn to_spirv(variant: &Variant, module: &Module, info: &ModuleInfo) -> Result<(), String> {
+    let entry = variant.choice.kernel.name.to_owned();
+    let compute = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry };
+    spv::write_vec(module, info, &spv::Options::default(), Some(&compute)).map(drop).map_err(|e| format!("SPIR-V: {e}"))
+}
+
+fn to_msl(module: &Module, info: &ModuleInfo) -> Result<(), String> {
+    let text = msl_text(module, info)?;
+    demand(text.contains("kernel void"), || "MSL: no kernel".to_owned())
+}
+
+fn msl_text(module: &Module, info: &ModuleInfo) -> Result<String, String> {
     let options = msl::Options { lang_version: (2, 4), ..Default::default() };
     let (text, translated) =
         msl::write_string(module, info, &options, &msl::PipelineOptions::default()).map_err(|e| format!("MSL: {e}"))?;
-    demand(translated.entry_point_names.iter().all(Result::is_ok) && text.contains("kernel void"), || {
+    demand(translated.entry_point_names.iter().all(Result::is_ok), || {
         format!("MSL: {:?}", translated.entry_point_names)
     })?;
+    Ok(text)
+}
 
+fn to_hlsl(variant: &Variant, module: &Module, info: &ModuleInfo) -> Result<(), String> {
     // 6.0 has wave operations, 6.2 halves
     let plain = !wants_f16(variant) && variant.target.subgroup.is_none();
     let options = hlsl::Options {

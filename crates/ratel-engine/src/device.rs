@@ -101,6 +101,18 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
+    /// The edge of the largest square matrices, halves in and `f32` sums out, that kernels can be scheduled for. Metal's
+    /// are left alone: kernels that use them exist for Vulkan only. So are those of a software driver whose subgroups
+    /// are not of 8: lavapipe 26.1 reports matrices whatever its width, and fails where it is another.
+    pub fn cooperative_edge(&self) -> Option<u32> {
+        let usable = |m: &&CooperativeMatrix| {
+            m.factors == "f16" && m.sum == "f32" && m.size.iter().all(|side| *side == m.size[0])
+        };
+        let edges = self.cooperative.iter().filter(usable).map(|m| m.size[0]);
+        let works = self.kind != DeviceKind::Software || self.subgroup == Some([8, 8]);
+        edges.max().filter(|_| works && self.backend == "vulkan" && self.f16)
+    }
+
     /// Whether `part` is in the name, the backend or the driver, in any case.
     fn matches(&self, part: &str) -> bool {
         format!("{} {} {}", self.name, self.backend, self.driver).to_lowercase().contains(&part.to_lowercase())

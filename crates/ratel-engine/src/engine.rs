@@ -145,7 +145,9 @@ impl Engine {
         let software = info.kind == DeviceKind::Software;
         let sure = |[least, most]: [u32; 2]| (least == most).then_some(least);
         let subgroup = info.subgroup.and_then(sure);
-        Ok(Target { twins: false, elem, weight, f16: info.f16, subgroup, software, limits: info.limits })
+        let cooperative = info.cooperative_edge();
+        let (f16, limits) = (info.f16, info.limits);
+        Ok(Target { twins: false, elem, weight, f16, subgroup, cooperative, software, limits })
     }
 
     /// Memory for `count` values of a role, as a target stores them. Its first contents are zeros.

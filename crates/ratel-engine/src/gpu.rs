@@ -45,9 +45,19 @@ impl Gpu {
             | wgpu::Features::IMMEDIATES
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
+        let cooperative = match info.cooperative_edge() {
+            Some(_) => wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
+            None => wgpu::Features::empty(),
+        };
+        // SAFETY: the one experimental feature is that of cooperative matrices. What wgpu leaves unchecked of it is held
+        // by the kernels that use it: sizes are those that the device reports, subgroups are full and in step, and every
+        // such kernel is run between guard bands against its twin by the test of kernels.
+        #[allow(unsafe_code)]
+        let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("ratel"),
-            required_features: adapter.features() & wanted,
+            required_features: adapter.features() & (wanted | cooperative),
+            experimental_features,
             required_limits: adapter.limits(),
             // Plans allocate a few large buffers of known sizes: blocks beyond that would only be waste.
             memory_hints: wgpu::MemoryHints::MemoryUsage,

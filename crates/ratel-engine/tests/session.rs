@@ -6,8 +6,8 @@ use ratel_engine::{
     WeightSource,
 };
 use ratel_graph::{Graph, Plan, PlanOptions, Stride, Weight};
-use ratel_kernels::Role;
 use ratel_kernels::add::Add;
+use ratel_kernels::{Op, Role, Target};
 use ratel_tensor::{Elem, Layout, Shape};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -150,6 +150,48 @@ fn unchecked_shaders_give_the_same() {
         Some(run(&load(&engine, Elem::F32, Elem::F32, &[])))
     });
     assert_eq!(checked, unchecked);
+}
+
+/// What a GPU gets, on whatever device is at hand: products with small results and long sums in parts.
+#[test]
+fn products_in_parts_give_the_same() {
+    let plan = |target: &Target| {
+        let shapes = [
+            ("conv.weight", vec![576, 64, 3, 3]),
+            ("conv.bias", vec![576]),
+            ("fc.weight", vec![64, 576]),
+            ("fc.bias", vec![64]),
+        ];
+        let catalogue: BTreeMap<_, _> = shapes.into_iter().map(|(k, s)| (k.to_owned(), Shape::new(&s))).collect();
+        let graph = Graph::new("net", catalogue);
+        let w = graph.root();
+        let x = graph.input("x", [1, 8, 8, 64], Role::Activation);
+        let h = x.conv2d(&w.at("conv"), Stride::SAME).silu();
+        (h.linear(&w.at("fc")) + x).output("y");
+        let options = PlanOptions { observe: vec!["net.conv".to_owned()], ..PlanOptions::default() };
+        graph.finish(|_| false).expect("the graph is whole").plan(target, &options).expect("every op has a kernel")
+    };
+    let run_with = |engine: &Engine, target: &Target| {
+        let plan = plan(target);
+        let sums = plan.steps.iter().filter(|step| matches!(step.op, Op::SumParts(_))).count();
+        let session = engine.load(plan, &MadeUp { piece: 100 }, &mut |_| {}).expect("it loads");
+        let x: Vec<f32> = (0..8 * 8 * 64).map(|i| made_up("x", i)).collect();
+        session.input("x").expect("x").write_f32(&x).expect("x is written");
+        let mut seen = vec![];
+        session.run_observed(&mut Hooks::default(), &mut |_, values| seen.extend(values)).expect("it runs");
+        (sums, seen, session.output("y").expect("y").read_f32().expect("y is read"))
+    };
+    let twins = Engine::twins();
+    let target = twins.target(Elem::F32, Elem::F32).expect("twins have f32");
+    let (sums, expected_seen, expected) = run_with(&twins, &target);
+    assert_eq!(sums, 0, "the twins gain nothing by parts");
+    let Some(engine) = device(EngineOptions { checks: true, ..EngineOptions::default() }) else { return };
+    let target = engine.target(Elem::F32, Elem::F32).expect("every device has f32");
+    let (sums, seen, found) = run_with(&engine, &Target { software: false, ..target });
+    assert_eq!(sums, 2, "both products are in parts");
+    // sums of 576 products, rounded in another order
+    assert!(relative_error(&seen, &expected_seen) < 5e-6);
+    assert!(relative_error(&found, &expected) < 5e-6);
 }
 
 #[test]

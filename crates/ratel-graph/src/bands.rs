@@ -67,6 +67,9 @@ fn parts(op: &Op, count: usize) -> Option<Vec<Part>> {
             });
             Some(tables.collect())
         }
+        // what is small enough for parts along k is not too large
+        Op::Matmul(op) if !op.parts.is_whole() => None,
+        Op::Conv2d(op) if !op.parts.is_whole() => None,
         Op::Matmul(op) => {
             // a part lies within one image, so that it has one row of the image's bias
             let image = op.image_rows.unwrap_or(op.m);

@@ -28,11 +28,14 @@ pub enum Rule {
     Upsample,
     /// Concatenation into the norms, products and convolutions after it, which read two inputs instead.
     Concat,
+    /// The opposite of fusion, after all others: matrix products with small results and long sums into two ops, where the
+    /// device is a GPU.
+    SplitK,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 8] = [
         Rule::Bias,
         Rule::ImageBias,
         Rule::Activation,
@@ -40,6 +43,7 @@ impl Rule {
         Rule::Residual,
         Rule::Upsample,
         Rule::Concat,
+        Rule::SplitK,
     ];
 
     /// Its name on the command line.
@@ -52,6 +56,7 @@ impl Rule {
             Rule::Residual => "residual",
             Rule::Upsample => "upsample",
             Rule::Concat => "concat",
+            Rule::SplitK => "split-k",
         }
     }
 }

@@ -11,6 +11,7 @@ mod plan;
 mod planner;
 mod print;
 mod slots;
+mod split;
 
 pub use fuse::Rule;
 pub use graph::{Finished, Graph, GraphError, Module, Tensor};

@@ -3,6 +3,7 @@
 use crate::fuse::{Rule, fuse};
 use crate::graph::{Finished, NodeId, NodeKind};
 use crate::slots::{Interval, assign};
+use crate::split::split;
 use crate::{Memory, Observed, Place, Plan, Port, Step, Weight, bands};
 use ratel_kernels::{Operand, Role, Target, choose};
 use std::collections::BTreeMap;
@@ -58,9 +59,14 @@ impl Finished {
     /// An op that no kernel can do within the device's limits.
     pub fn plan(mut self, target: &Target, options: &PlanOptions) -> Result<Plan, PlanError> {
         let wanted = |name: &str| options.observe.iter().any(|pattern| ratel_tensor::matches(pattern, name));
-        let observed: Vec<_> = self.named.iter().filter(|named| wanted(&named.name)).cloned().collect();
-        let kept: Vec<NodeId> = observed.iter().map(|named| named.node).collect();
+        let mut observed: Vec<_> = self.named.iter().filter(|named| wanted(&named.name)).cloned().collect();
+        let mut kept: Vec<NodeId> = observed.iter().map(|named| named.node).collect();
         fuse(&mut self, &options.rules, &kept);
+        if options.rules.contains(&Rule::SplitK) {
+            let place = split(&mut self, target);
+            observed.iter_mut().for_each(|named| named.node = place[named.node]);
+            kept.iter_mut().for_each(|node| *node = place[*node]);
+        }
         let live = self.live(&kept);
 
         let mut plan = Plan {

@@ -1,5 +1,6 @@
 //! Attention: self, cross and causal, in one pass over the keys; the scores never reach memory.
 
+use crate::attention_cooperative::ATTENTION_COOPERATIVE;
 use crate::group_norm_stats::lanes;
 use crate::product::{COLUMNS, ROWS, multiply_add};
 use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
@@ -117,7 +118,7 @@ impl Operation for Attention {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&ATTENTION, &ATTENTION_TILED, &ATTENTION_SUBGROUP, &ATTENTION_SUBGROUP_WIDE]
+        vec![&ATTENTION, &ATTENTION_TILED, &ATTENTION_SUBGROUP, &ATTENTION_SUBGROUP_WIDE, &ATTENTION_COOPERATIVE]
     }
 }
 

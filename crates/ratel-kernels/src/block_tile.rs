@@ -1,6 +1,6 @@
 //! The blocks of `shaders/lib/block_tile.wgsl`, which matmul_tiled and conv2d_tiled share.
 
-use crate::{Constant, Schedule, Target, grid_1d};
+use crate::{Constant, Parts, Schedule, Target, grid_1d};
 
 /// How a block is shared out: each invocation has `rows` rows and `quads` quads of columns, and the workgroup is so many
 /// invocations high and wide.
@@ -66,17 +66,23 @@ impl Block {
 }
 
 /// A grid of blocks over `rows` of `columns` sums each: of the largest blocks that are enough, or else of the smallest.
-pub(crate) fn schedule(rows: usize, columns: usize, constants: Vec<Constant>, target: &Target) -> Option<Schedule> {
+/// With several parts, each is computed by blocks of its own.
+pub(crate) fn schedule(
+    [rows, columns]: [usize; 2],
+    parts: Parts,
+    constants: Vec<Constant>,
+    target: &Target,
+) -> Option<Schedule> {
     let fitting: Vec<_> = BLOCKS.iter().filter(|block| block.fits(target)).collect();
-    let enough = fitting.iter().find(|block| block.count(rows, columns) >= ENOUGH);
+    let enough = fitting.iter().find(|block| parts.count() * block.count(rows, columns) >= ENOUGH);
     let block = enough.or(fitting.last())?;
     let count = block.count(rows, columns);
     let [block_rows, block_quads] = block.size();
     let filled = (rows * columns) as f32 / (count * block_rows * block_quads * 4) as f32;
     Some(Schedule {
         constants,
-        extents: block.extents(),
-        workgroups: grid_1d(count, &target.limits)?,
+        extents: [block.extents(), vec![parts.extent()]].concat(),
+        workgroups: grid_1d(parts.count() * count, &target.limits)?,
         // with two rows of 32 filled, one invocation a value is as good
         merit: 0.1 * filled,
     })

@@ -1,12 +1,15 @@
 //! Convolution, as an implicit matrix product over NHWC: no patches are copied.
 
 use crate::activation::Act;
+use crate::conv2d_cooperative::CONV2D_COOPERATIVE;
 use crate::conv2d_subgroup::CONV2D_SUBGROUP;
 use crate::conv2d_tiled::CONV2D_TILED;
 use crate::matmul::epilogue;
 use crate::product::Product;
 use crate::values::named;
-use crate::{Constant, Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
+use crate::{
+    Constant, Kernel, Op, Operand, Operation, Param, Parts, Schedule, Target, Values, ValuesMut, grid_1d, kernel,
+};
 
 /// `y[i, v, u, n] = act(sum_{r, s, c} x[i, v stride + r - pad_top, u stride + s - pad_left, c] w[r, s, c, n] + bias[n] +
 /// image_bias[i, n]) + residual[i, v, u, n]`, the input zero outside its bounds.
@@ -48,6 +51,9 @@ pub struct Conv2d {
     pub act: Act,
     /// Whether a residual is added after that.
     pub residual: bool,
+    /// If there are several, `y` has the sum over each part of (r, s, c), in `f32`, and [`crate::sum_parts`] does the
+    /// rest.
+    pub parts: Parts,
 }
 
 impl Conv2d {
@@ -82,6 +88,9 @@ impl Conv2d {
             Conv2d { bias: true, ..enlarged(1, [3, 5], [5, 9], 320, 320) },
             Conv2d { window: [1, 1], pad: [0, 0], bias: true, ..same(1, [8, 8], 640, 320) },
             Conv2d { bias: true, ..same(2, [16, 16], 320, 4) },
+            // the UNet's smallest, in parts
+            Conv2d { parts: Parts::new(4), ..same(2, [4, 4], 320, 320) },
+            Conv2d { c1: 8, parts: Parts::new(3), ..half(1, [9, 7], 1, 20, 36) },
             // the VAE: in, down with zeros below and to the right only, out
             Conv2d { bias: true, ..same(1, [24, 24], 3, 128) },
             Conv2d { bias: true, ..half(1, [32, 32], 0, 128, 128) },
@@ -134,7 +143,7 @@ impl Operation for Conv2d {
         if self.residual {
             all.push(Operand::activation("residual", out));
         }
-        all.push(Operand::activation("y", out));
+        all.push(self.parts.output(out));
         all
     }
 
@@ -156,6 +165,8 @@ impl Operation for Conv2d {
             ("up_w", size(self.upsample.map_or(self.w, |size| size[1]))),
             ("out_h", size(self.out_h)),
             ("out_w", size(self.out_w)),
+            ("parts", size(self.parts.count())),
+            ("k_part", size(self.parts.length(self.sum_length()))),
         ]
     }
 
@@ -192,11 +203,15 @@ impl Operation for Conv2d {
             self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
         };
         let runs = [c1, c - c1].repeat(window[0] * window[1]);
-        Product { w, n, runs }.compute(output.f32(), run, finish);
+        let product = Product { w, n, runs };
+        match self.parts.is_whole() {
+            true => product.compute(output.f32(), run, finish),
+            false => product.compute_parts(output.f32(), self.parts, run),
+        }
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP]
+        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP, &CONV2D_COOPERATIVE]
     }
 }
 
@@ -204,6 +219,11 @@ impl Conv2d {
     /// Pixels of `y`: rows of the matrix product that a convolution is.
     pub(crate) fn pixels(&self) -> usize {
         self.batch * self.out_h * self.out_w
+    }
+
+    /// How many products a value of `y` is the sum of.
+    pub(crate) fn sum_length(&self) -> usize {
+        self.window[0] * self.window[1] * self.c
     }
 
     /// Values of `y`.
@@ -222,6 +242,7 @@ pub static CONV2D: Kernel = kernel!("conv", "conv2d", schedule);
 
 fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Conv2d(op) = op else { return None };
+    op.parts.is_whole().then_some(())?;
     let workgroups = grid_1d(op.output_count().div_ceil(64), &target.limits)?;
     Some(Schedule { constants: op.epilogue(), extents: vec![], workgroups, merit: 0.01 })
 }
@@ -279,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_twin_is_the_definition() {
-        for op in Conv2d::cases().into_iter().filter(|op| op.flops() < 3e7) {
+        for op in Conv2d::cases().into_iter().filter(|op| op.flops() < 3e7 && op.parts.is_whole()) {
             let operands = op.operands();
             let (output, inputs) = operands.split_last().unwrap();
             let data: Vec<_> = inputs.iter().zip(1..).map(|(input, seed)| noise(input.count, seed)).collect();

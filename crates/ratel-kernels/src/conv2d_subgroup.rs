@@ -8,5 +8,6 @@ pub static CONV2D_SUBGROUP: Kernel = kernel!("conv", "conv2d_subgroup", schedule
 fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Conv2d(op) = op else { return None };
     let even = [op.c1, op.c, op.n].iter().all(|size| size.is_multiple_of(2));
-    even.then(|| subgroup_tile::schedule(op.pixels(), op.n, op.epilogue(), op.c1 < op.c, target))?
+    (even && op.parts.is_whole())
+        .then(|| subgroup_tile::schedule(op.pixels(), op.n, op.epilogue(), op.c1 < op.c, target))?
 }

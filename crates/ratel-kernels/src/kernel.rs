@@ -64,6 +64,9 @@ pub struct Target {
     pub f16: bool,
     /// Subgroup operations, if the device has them: the size, when every subgroup is sure to be of that one size.
     pub subgroup: Option<u32>,
+    /// The edge of the square matrices that a subgroup multiplies as one operation, halves in and `f32` sums out, if the
+    /// device has such: 8 or 16.
+    pub cooperative: Option<u32>,
     /// Whether the driver is a program on the CPU (lavapipe, SwiftShader): other kernels are fast there.
     pub software: bool,
     /// What the device allows.
@@ -78,6 +81,7 @@ impl Target {
         weight: WeightStorage::F32,
         f16: false,
         subgroup: None,
+        cooperative: None,
         software: false,
         limits: Limits::WEBGPU,
     };
@@ -108,6 +112,22 @@ pub struct Schedule {
     pub merit: f32,
 }
 
+/// A language that naga writes WGSL as, for some kind of driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Vulkan's.
+    Spirv,
+    /// Metal's.
+    Msl,
+    /// DX12's.
+    Hlsl,
+}
+
+impl Language {
+    /// Every language.
+    pub const ALL: &'static [Language] = &[Language::Spirv, Language::Msl, Language::Hlsl];
+}
+
 /// One WGSL file under `shaders/`, and when it can be used.
 #[derive(Debug)]
 pub struct Kernel {
@@ -119,17 +139,23 @@ pub struct Kernel {
     pub source: &'static str,
     /// How it would do an op on a target; `None` where it can't.
     pub schedule: fn(&Op, &Target) -> Option<Schedule>,
+    /// The languages it can be translated to: all, but for what uses a feature that only some drivers have.
+    pub languages: &'static [Language],
 }
 
-/// Declares a [`Kernel`] from its family's folder and its name.
+/// Declares a [`Kernel`] from its family's folder and its name; and the languages it can be translated to, if not all.
 #[macro_export]
 macro_rules! kernel {
     ($family:literal, $name:literal, $schedule:expr) => {
+        $crate::kernel!($family, $name, $schedule, $crate::Language::ALL)
+    };
+    ($family:literal, $name:literal, $schedule:expr, $languages:expr) => {
         $crate::Kernel {
             name: $name,
             path: concat!($family, "/", $name, ".wgsl"),
             source: include_str!(concat!("../../../shaders/", $family, "/", $name, ".wgsl")),
             schedule: $schedule,
+            languages: $languages,
         }
     };
 }

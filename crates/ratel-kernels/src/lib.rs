@@ -9,21 +9,25 @@
 //! The twin, the file, the entry point, this crate's module and the profiler's row all share the kernel's name.
 
 mod block_tile;
+mod cooperative_tile;
 mod kernel;
 mod linker;
 mod op;
 mod product;
 mod reflect;
 mod registry;
+mod split;
 mod subgroup_tile;
 mod values;
 
 pub mod activation;
 pub mod add;
 pub mod attention;
+pub mod attention_cooperative;
 pub mod combine;
 pub mod concat;
 pub mod conv2d;
+pub mod conv2d_cooperative;
 pub mod conv2d_subgroup;
 pub mod conv2d_tiled;
 pub mod embedding;
@@ -33,6 +37,7 @@ pub mod group_norm_stats;
 pub mod guidance;
 pub mod layer_norm;
 pub mod matmul;
+pub mod matmul_cooperative;
 pub mod matmul_subgroup;
 pub mod matmul_tiled;
 pub mod rgb8;
@@ -41,13 +46,15 @@ pub mod roof_empty;
 pub mod roof_fma;
 pub mod roof_workgroup;
 pub mod scale_latents;
+pub mod sum_parts;
 pub mod time_embedding;
 pub mod to_vector;
 pub mod upsample;
 
-pub use kernel::{Constant, Kernel, Limits, Schedule, Target, WeightStorage, grid_1d, grid_2d};
+pub use kernel::{Constant, Kernel, Language, Limits, Schedule, Target, WeightStorage, grid_1d, grid_2d};
 pub use linker::{LinkError, Options, Shaders, link};
 pub use op::{Cost, Op, Operand, Operation, Param, Role};
 pub use reflect::{Binding, Reflection, reflect};
 pub use registry::{Choice, choose, kernels, kernels_of, variants};
+pub use split::{Parts, split};
 pub use values::{Values, ValuesMut};

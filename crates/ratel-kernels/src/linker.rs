@@ -3,8 +3,8 @@
 //! A kernel is plain WGSL plus lines in WESL's syntax, `import package::lib::NAME::ITEM;` and
 //! `import package::spec::{Elem, TM};`. Module scope in WGSL has no order, so the imported files are appended, each once:
 //! every line of the kernel keeps its number, and an error or a lesson points at the real file. `spec` is the module
-//! that differs from variant to variant: element types from `shaders/lib/spec/`, and the extents of arrays in
-//! functions, which WGSL wants constant when parsed.
+//! that differs from variant to variant: types of elements and of cooperative matrices from `shaders/lib/spec/`, and the
+//! extents of arrays in functions, which WGSL wants constant when parsed.
 //!
 //! Two more things change between devices and are done here, in place: `var<immediate>` becomes a uniform buffer where
 //! the device has no immediates, and a loop under a `// unroll` line is written out, since naga's output is not
@@ -97,9 +97,14 @@ const LIB: &[(&str, &str)] = &[
     ("act", include_str!("../../../shaders/lib/act.wgsl")),
     ("grid", include_str!("../../../shaders/lib/grid.wgsl")),
     ("block_tile", include_str!("../../../shaders/lib/block_tile.wgsl")),
+    ("cooperative_tile", include_str!("../../../shaders/lib/cooperative_tile.wgsl")),
     ("subgroup_tile", include_str!("../../../shaders/lib/subgroup_tile.wgsl")),
     ("spec/elem_f16", include_str!("../../../shaders/lib/spec/elem_f16.wgsl")),
     ("spec/elem_f32", include_str!("../../../shaders/lib/spec/elem_f32.wgsl")),
+    ("spec/fragment_16", include_str!("../../../shaders/lib/spec/fragment_16.wgsl")),
+    ("spec/fragment_8", include_str!("../../../shaders/lib/spec/fragment_8.wgsl")),
+    ("spec/out_elem", include_str!("../../../shaders/lib/spec/out_elem.wgsl")),
+    ("spec/out_f32", include_str!("../../../shaders/lib/spec/out_f32.wgsl")),
     ("spec/weight_f16", include_str!("../../../shaders/lib/spec/weight_f16.wgsl")),
     ("spec/weight_f32", include_str!("../../../shaders/lib/spec/weight_f32.wgsl")),
     ("spec/weight_packed_f16", include_str!("../../../shaders/lib/spec/weight_packed_f16.wgsl")),
@@ -209,6 +214,13 @@ impl Linker<'_> {
                 WeightStorage::F16 => "spec/weight_f16",
                 WeightStorage::PackedF16 => "spec/weight_packed_f16",
             });
+        }
+        let extent = |name| self.schedule.extents.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        if items.contains("Fragment") {
+            files.push(if extent("EDGE") == Some(16) { "spec/fragment_16" } else { "spec/fragment_8" });
+        }
+        if items.contains("Out4") {
+            files.push(if extent("PARTS") > Some(1) { "spec/out_f32" } else { "spec/out_elem" });
         }
         files
     }

@@ -1,11 +1,14 @@
 //! Product with a layer's matrix: linear layers, and 1x1 convolutions, which are the same thing on NHWC.
 
 use crate::activation::Act;
+use crate::matmul_cooperative::MATMUL_COOPERATIVE;
 use crate::matmul_subgroup::MATMUL_SUBGROUP;
 use crate::matmul_tiled::MATMUL_TILED;
 use crate::product::Product;
 use crate::values::named;
-use crate::{Constant, Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
+use crate::{
+    Constant, Kernel, Op, Operand, Operation, Param, Parts, Schedule, Target, Values, ValuesMut, grid_1d, kernel,
+};
 
 /// `y[m, n] = act(sum_k x[m, k] w[k, n] + bias[n] + image_bias[m / image_rows, n]) + residual[m, n]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,6 +29,8 @@ pub struct Matmul {
     pub act: Act,
     /// Whether a residual is added after that.
     pub residual: bool,
+    /// If there are several, `y` has the sum over each part of k, in `f32`, and [`crate::sum_parts`] does the rest.
+    pub parts: Parts,
 }
 
 impl Matmul {
@@ -40,6 +45,8 @@ impl Matmul {
             Matmul { bias: true, act: Act::Silu, ..plain(2, 1280, 320) },
             Matmul { image_rows: Some(9), bias: true, residual: true, act: Act::Gelu, ..plain(27, 36, 20) },
             Matmul { k1: 3, bias: true, residual: true, ..plain(5, 7, 10) },
+            Matmul { parts: Parts::new(4), ..plain(64, 320, 1280) },
+            Matmul { k1: 20, parts: Parts::new(3), ..plain(27, 36, 76) },
             plain(1, 1, 1),
         ]
     }
@@ -66,7 +73,7 @@ impl Operation for Matmul {
         if self.residual {
             all.push(Operand::activation("residual", m * n));
         }
-        all.push(Operand::activation("y", m * n));
+        all.push(self.parts.output(m * n));
         all
     }
 
@@ -78,6 +85,8 @@ impl Operation for Matmul {
             ("k", size(self.k)),
             ("k1", size(self.k1)),
             ("image_rows", size(self.image_rows.unwrap_or(self.m))),
+            ("parts", size(self.parts.count())),
+            ("k_part", size(self.parts.length(self.k))),
         ]
     }
 
@@ -101,11 +110,15 @@ impl Operation for Matmul {
             let biased = sum + bias.map_or(0.0, |b| b[n]) + image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
             self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
         };
-        Product { w, n, runs: vec![k1, k - k1] }.compute(output.f32(), row, finish);
+        let product = Product { w, n, runs: vec![k1, k - k1] };
+        match self.parts.is_whole() {
+            true => product.compute(output.f32(), row, finish),
+            false => product.compute_parts(output.f32(), self.parts, row),
+        }
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&MATMUL, &MATMUL_TILED, &MATMUL_SUBGROUP]
+        vec![&MATMUL, &MATMUL_TILED, &MATMUL_SUBGROUP, &MATMUL_COOPERATIVE]
     }
 }
 
@@ -132,6 +145,7 @@ pub static MATMUL: Kernel = kernel!("matmul", "matmul", schedule);
 
 fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Matmul(op) = op else { return None };
+    op.parts.is_whole().then_some(())?;
     let workgroups = grid_1d((op.m * op.n).div_ceil(64), &target.limits)?;
     Some(Schedule { constants: op.epilogue(), extents: vec![], workgroups, merit: 0.01 })
 }

@@ -166,6 +166,8 @@ ops! {
     Matmul(crate::matmul::Matmul),
     /// Convolution.
     Conv2d(crate::conv2d::Conv2d),
+    /// The end of a matrix product in parts.
+    SumParts(crate::sum_parts::SumParts),
     /// First half of a group norm.
     GroupNormStats(crate::group_norm_stats::GroupNormStats),
     /// Second half of a group norm.

@@ -3,7 +3,7 @@
 //! The sum over k is taken in order, one addition after the other, as a plain loop would: blocks of rows and columns
 //! only decide what stays in registers and caches. So a result does not depend on the machine or its number of cores.
 
-use crate::Values;
+use crate::{Parts, Values};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::array;
@@ -53,6 +53,29 @@ impl Product<'_> {
                 }
             }
         });
+    }
+
+    /// Computes `y[s, m, n]`, the sum over the k of part s.
+    pub(crate) fn compute_parts<'x>(&self, y: &mut [f32], parts: Parts, x: impl Fn(usize, usize) -> &'x [f32] + Sync) {
+        let k = self.runs.iter().sum();
+        let length = parts.length(k);
+        let values = y.len() / parts.count();
+        for (part, y) in y.chunks_exact_mut(values).enumerate() {
+            let range = (part * length).min(k)..((part + 1) * length).min(k);
+            // what of each run lies in the part
+            let mut start = 0;
+            let cut = |&length: &usize| {
+                let run = start..start + length;
+                start = run.end;
+                let inside = |k: usize| k.clamp(run.start, run.end) - run.start;
+                inside(range.start)..inside(range.end)
+            };
+            let pieces: Vec<Range<usize>> = self.runs.iter().map(cut).collect();
+            let runs = pieces.iter().map(ExactSizeIterator::len).collect();
+            let w = self.w.slice(range.start * self.n..range.end * self.n);
+            let product = Product { w, n: self.n, runs };
+            product.compute(y, |m, run| &x(m, run)[pieces[run].clone()], |_, _, sum| sum);
+        }
     }
 
     /// The sums for some rows and the columns from `column` on; as many rows as fill the last block, of which those

@@ -77,7 +77,14 @@ mod tests {
     fn every_kernel_fits_its_op() {
         let software = |lanes| Target { software: true, subgroup: Some(lanes), ..Target::PLAIN };
         // naga takes long over what is unrolled: once for each kind of target
-        let ways = [(Target::PLAIN, true), (software(8), true), (software(4), false), (software(16), false)];
+        let cooperative = Target { cooperative: Some(16), subgroup: Some(32), ..Target::PLAIN };
+        let ways = [
+            (Target::PLAIN, true),
+            (software(8), true),
+            (software(4), false),
+            (software(16), false),
+            (cooperative, true),
+        ];
         let mut reflections = HashMap::new();
         for op in Op::all_cases() {
             for ((elem, weight), (target, unroll)) in variants(true).into_iter().flat_map(|v| ways.map(|w| (v, w))) {

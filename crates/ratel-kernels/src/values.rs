@@ -38,6 +38,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Values `range`.
+    pub(crate) fn slice(self, range: Range<usize>) -> Values<'a> {
+        match self {
+            Values::F32(values) => Values::F32(&values[range]),
+            Values::F16(values) => Values::F16(&values[range]),
+            Values::U32(values) => Values::U32(&values[range]),
+        }
+    }
+
     /// Values `range` as `f32`, widened if they are kept in half precision.
     pub fn widened(self, range: Range<usize>) -> Cow<'a, [f32]> {
         match self {

@@ -1,0 +1,170 @@
+// conv2d_cooperative: y[i, v, u, n] =
+//     act( sum_{r, s, c} x[i, v stride + r - pad_top, u stride + s - pad_left, c] w[r, s, c, n]
+//          +  bias[n]  +  image_bias[i, n] )  +  residual[i, v, u, n],
+// as a matrix product with a row for each pixel m = (i, v, u) of y and a k for each (r, s, c), a block of it by one
+// workgroup whose subgroups multiply cooperative matrices; halves in, f32 sums
+//
+//   x           (images, H, W, C1)          Elem     zero outside its bounds; enlarged to (UP_H, UP_W) first, row v of
+//                                                    that being row v H / UP_H
+//   x2          (images, H, W, C - C1)      Elem     channels from C1 on, when there are any
+//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   PyTorch's Conv2d.weight with its axes in another order
+//   bias        (N)                         f32      when there is one
+//   image_bias  (images, N)                 Elem     when there is one
+//   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one
+//   y           (PARTS, images, OUT_H, OUT_W, N)  Out  Elem; f32 if sums over PARTS parts of k are written instead, each of
+//                                                    K_PART, which sum_parts adds up
+//
+// Grid    one workgroup per part and BLOCK_ROWS pixels and 4 BLOCK_QUADS channels of y; C1, C, N multiples of 4
+// Cost    2 images OUT_H OUT_W N WINDOW_H WINDOW_W C flop; reads every input once, writes y once
+// Source  torch.nn.functional.conv2d; .interpolate(mode="nearest"); implicit products as in Chetlur et al. 2014,
+//         arXiv:1410.0759; VK_KHR_cooperative_matrix
+// Twin    crates/ratel-kernels/src/conv2d.rs
+
+import package::spec::{Elem4, Out4, Weight4, BLOCK_QUADS, BLOCK_ROWS, COLUMNS, EDGE, INPUT_LOADS, PARTS, ROWS, STAGES};
+import package::spec::{SUBGROUPS, WEIGHT_LOADS, WG};
+import package::lib::act::act4;
+import package::lib::cooperative_tile::block_multiply_add;
+import package::lib::grid::workgroup_number;
+
+enable wgpu_cooperative_matrix;
+
+override ACT: u32 = 0u;
+override BIAS: bool = false;
+override IMAGE_BIAS: bool = false;
+override RESIDUAL: bool = false;
+
+struct Params {
+    batch: u32, h: u32, w: u32, c: u32, c1: u32, n: u32,
+    window_h: u32, window_w: u32, stride: u32, pad_top: i32, pad_left: i32,
+    up_h: u32, up_w: u32, out_h: u32, out_w: u32, k_part: u32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> x: array<Elem4>;
+@group(0) @binding(1) var<storage, read> x2: array<Elem4>;
+@group(0) @binding(2) var<storage, read> w: array<Weight4>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> image_bias: array<Elem4>;
+@group(0) @binding(5) var<storage, read> residual: array<Elem4>;
+@group(0) @binding(6) var<storage, read_write> y: array<Out4>;
+
+// The first row and column of the window of a pixel of y, in the enlarged input.
+struct Window { top: i32, left: i32, image: u32 }
+
+@compute @workgroup_size(WG)
+fn conv2d_cooperative(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+) {
+    let n_quads = p.n / 4u;
+    let blocks = (n_quads + BLOCK_QUADS - 1u) / BLOCK_QUADS;
+    let number = workgroup_number(wg, grid);
+    let m_blocks = (p.batch * p.out_h * p.out_w + BLOCK_ROWS - 1u) / BLOCK_ROWS;
+    let part = number / blocks / m_blocks;
+    let m0 = number / blocks % m_blocks * BLOCK_ROWS;
+    let n0 = number % blocks * BLOCK_QUADS;
+    if part >= PARTS { return; }
+
+    // the pixels whose inputs this invocation loads; beyond the last, the last again
+    var windows: array<Window, INPUT_LOADS>;
+    // unroll
+    for (var i = 0u; i < INPUT_LOADS; i++) {
+        let m = min(m0 + (lane + i * WG) / STEP, p.batch * p.out_h * p.out_w - 1u);
+        let top = i32(m / p.out_w % p.out_h * p.stride) - p.pad_top;
+        windows[i] = Window(top, i32(m % p.out_w * p.stride) - p.pad_left, m / p.out_w / p.out_h);
+    }
+
+    // While one step is computed on, the next is on its way from memory to registers. With two stages a step is written
+    // beside the one that slower subgroups still compute on, and one barrier a step is enough.
+    var tile: Tile;
+    let k_first = part * p.k_part / 4u;
+    let k_end = min(k_first + p.k_part / 4u, p.window_h * p.window_w * p.c / 4u);
+    var inputs = load_inputs(windows, k_first + lane % STEP);
+    var weights = load_weights(n0, k_first, lane);
+    for (var k = k_first; k < k_end; k += STEP) {
+        let stage = k / STEP % STAGES;
+        // unroll
+        for (var i = 0u; i < INPUT_LOADS; i++) {
+            stage_input(stage, lane + i * WG, inputs[i]);
+        }
+        // unroll
+        for (var i = 0u; i < WEIGHT_LOADS; i++) {
+            stage_weight(stage, lane + i * WG, weights[i]);
+        }
+        workgroupBarrier();
+        if k + STEP < k_end {
+            inputs = load_inputs(windows, k + STEP + lane % STEP);
+            weights = load_weights(n0, k + STEP, lane);
+        }
+        block_multiply_add(&tile, stage, subgroup);
+        if STAGES == 1u { workgroupBarrier(); }
+    }
+
+    // unroll
+    for (var i = 0u; i < ROWS; i++) {
+        // unroll
+        for (var j = 0u; j < COLUMNS; j++) {
+            coopStoreT(tile[i * COLUMNS + j], &block_sums[subgroup * FRAGMENT_QUADS], EDGE_QUADS);
+            workgroupBarrier();
+            store_fragments(part, m0 + i * EDGE, n0 + j * EDGE_QUADS, lane);
+            workgroupBarrier();
+        }
+    }
+}
+
+// Quad number k of each window: zero outside the input and beyond the window.
+fn load_inputs(windows: array<Window, INPUT_LOADS>, k: u32) -> array<Elem4, INPUT_LOADS> {
+    let c1 = p.c1 / 4u;
+    let c2 = p.c / 4u - c1;
+    let c = k % (c1 + c2);
+    let place = k / (c1 + c2);
+    let r = i32(place / p.window_w);
+    let s = i32(place % p.window_w);
+    var inputs: array<Elem4, INPUT_LOADS>;
+    // unroll
+    for (var i = 0u; i < INPUT_LOADS; i++) {
+        // what lies above or left of the input wraps round to a large number
+        let row = u32(windows[i].top + r);
+        let column = u32(windows[i].left + s);
+        if row < p.up_h && column < p.up_w && place < p.window_h * p.window_w {
+            let pixel = (windows[i].image * p.h + row * p.h / p.up_h) * p.w + column * p.w / p.up_w;
+            if c < c1 { inputs[i] = x[pixel * c1 + c]; } else { inputs[i] = x2[pixel * c2 + c - c1]; }
+        }
+    }
+    return inputs;
+}
+
+// The invocation's share of the weights of a step. Beyond the edges it is the last row or column's, which meet inputs
+// that are zero or sums that are not stored.
+fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
+    let n_quads = p.n / 4u;
+    var weights: array<Weight4, WEIGHT_LOADS>;
+    // unroll
+    for (var i = 0u; i < WEIGHT_LOADS; i++) {
+        let k = min(k0 * 4u + (lane + i * WG) / BLOCK_QUADS, p.window_h * p.window_w * p.c - 1u);
+        let n = min(n0 + (lane + i * WG) % BLOCK_QUADS, n_quads - 1u);
+        weights[i] = w[k * n_quads + n];
+    }
+    return weights;
+}
+
+// Stores one fragment of each subgroup; m0 and n0 are the place of the first subgroup's.
+fn store_fragments(part: u32, m0: u32, n0: u32, lane: u32) {
+    for (var i = lane; i < SUBGROUPS * FRAGMENT_QUADS; i += WG) {
+        store(part, m0 + sum_row(i), n0 + sum_quad(i), block_sums[i]);
+    }
+}
+
+// What is done to four sums of pixel m before they are written; n counts quads.
+fn store(part: u32, m: u32, n: u32, products: vec4<f32>) {
+    let n_quads = p.n / 4u;
+    if m >= p.batch * p.out_h * p.out_w || n >= n_quads { return; }
+    var sum = products;
+    if BIAS { sum += bias[n]; }
+    if IMAGE_BIAS { sum += vec4<f32>(image_bias[m / (p.out_h * p.out_w) * n_quads + n]); }
+    sum = act4(ACT, sum);
+    if RESIDUAL { sum += vec4<f32>(residual[m * n_quads + n]); }
+    y[(part * (p.batch * p.out_h * p.out_w) + m) * n_quads + n] = Out4(sum);
+}
