@@ -44,6 +44,7 @@ pub mod rgb8;
 pub mod roof_copy;
 pub mod roof_empty;
 pub mod roof_fma;
+pub mod roof_matrix;
 pub mod roof_workgroup;
 pub mod scale_latents;
 pub mod sum_parts;

@@ -204,6 +204,8 @@ ops! {
     RoofCopy(crate::roof_copy::RoofCopy),
     /// How fast a device multiplies and adds.
     RoofFma(crate::roof_fma::RoofFma),
+    /// How fast a device multiplies cooperative matrices.
+    RoofMatrix(crate::roof_matrix::RoofMatrix),
     /// How fast workgroup memory is read.
     RoofWorkgroup(crate::roof_workgroup::RoofWorkgroup),
     /// What a dispatch costs by itself.

@@ -20,8 +20,10 @@ use ratel_kernels::rgb8::Rgb8;
 use ratel_kernels::roof_copy::RoofCopy;
 use ratel_kernels::roof_empty::RoofEmpty;
 use ratel_kernels::roof_fma::RoofFma;
+use ratel_kernels::roof_matrix::RoofMatrix;
 use ratel_kernels::roof_workgroup::RoofWorkgroup;
 use ratel_kernels::scale_latents::ScaleLatents;
+use ratel_kernels::sum_parts::SumParts;
 use ratel_kernels::time_embedding::TimeEmbedding;
 use ratel_kernels::to_vector::ToVector;
 use ratel_kernels::upsample::Upsample;
@@ -74,6 +76,9 @@ fn fits(op: &Op) -> Result<(), String> {
             demand(op.k1 <= op.k, "k1 is a part of k")?;
             demand(op.image_rows.is_none_or(|rows| op.m.is_multiple_of(rows)), "m is a multiple of image_rows")
         }
+        Op::SumParts(op) => {
+            demand(op.image_rows.is_none_or(|rows| op.m.is_multiple_of(rows)), "m is a multiple of image_rows")
+        }
         Op::Conv2d(op) => {
             demand(op.c1 <= op.c, "c1 is a part of c")?;
             demand(op.window.iter().all(|side| (1..=16).contains(side)), "windows are of 1 to 16")
@@ -97,6 +102,10 @@ fn fits(op: &Op) -> Result<(), String> {
         Op::RoofFma(op) => {
             demand(op.rounds.is_multiple_of(8) && op.chains <= 16, "rounds are a multiple of 8, and chains 16 at most")
         }
+        Op::RoofMatrix(op) => demand(
+            op.rounds.is_multiple_of(8) && op.chains <= 16 && matches!(op.edge, 8 | 16),
+            "rounds are a multiple of 8, chains 16 at most, and edge is 8 or 16",
+        ),
         Op::RoofWorkgroup(op) => demand(op.rounds.is_multiple_of(8), "rounds are a multiple of 8"),
         _ => Ok(()),
     }
@@ -134,6 +143,12 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
             let window = [side; 2];
             let op = Conv2d { batch, h, w, c, c1, n, window, stride, pad, upsample, out_h, out_w, ..Conv2d::default() };
             Conv2d { bias, image_bias, act, residual, ..op }.into()
+        }
+        "sum_parts" => {
+            let [parts, m, n] = ["parts", "m", "n"].map(|name| f.size(name));
+            let image_rows = f.some_size("image_rows");
+            let (bias, residual) = (f.switch("bias"), f.switch("residual"));
+            SumParts { parts, m, n, bias, image_rows, act: f.act(), residual }.into()
         }
         "attention" => {
             let [batch, heads, dim, queries] = ["batch", "heads", "dim", "queries"].map(|name| f.size(name));
@@ -191,6 +206,11 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
         "roof_fma" => {
             let (count, chains) = (f.size("count"), f.size_or("chains", 4, "4"));
             RoofFma { count, chains, rounds: f.size_or("rounds", 512, "512") }.into()
+        }
+        "roof_matrix" => {
+            let (count, edge) = (f.size("count"), f.size_or("edge", 16, "16"));
+            let chains = f.size_or("chains", 4, "4");
+            RoofMatrix { count, edge, chains, rounds: f.size_or("rounds", 512, "512") }.into()
         }
         "roof_workgroup" => RoofWorkgroup { count: f.size("count"), rounds: f.size_or("rounds", 512, "512") }.into(),
         "roof_empty" => RoofEmpty.into(),

@@ -8,6 +8,7 @@ use half::f16;
 use ratel_kernels::roof_copy::RoofCopy;
 use ratel_kernels::roof_empty::RoofEmpty;
 use ratel_kernels::roof_fma::RoofFma;
+use ratel_kernels::roof_matrix::RoofMatrix;
 use ratel_kernels::roof_workgroup::RoofWorkgroup;
 use ratel_kernels::{Op, Target, Values, ValuesMut, WeightStorage};
 use ratel_tensor::Elem;
@@ -39,7 +40,8 @@ pub(super) fn measure(engine: &Engine, progress: &mut dyn FnMut(&str)) -> Result
     };
     let full = engine.target_stored(Elem::F32, WeightStorage::F32)?;
     // on the twins f16 is computed as f32
-    let half = engine.device().filter(|info| info.f16).map(|_| engine.target_stored(Elem::F16, WeightStorage::F16));
+    let f16 = engine.device().is_some_and(|info| info.f16);
+    let half = f16.then(|| engine.target_stored(Elem::F16, WeightStorage::F16)).transpose()?;
 
     progress("copying");
     let (op, timing) = copy(engine, &full)?;
@@ -57,7 +59,18 @@ pub(super) fn measure(engine: &Engine, progress: &mut dyn FnMut(&str)) -> Result
     let f16_flops = match half {
         Some(target) => {
             progress("multiplying and adding in f16");
-            Some(fma(&target?)?)
+            Some(fma(&target)?)
+        }
+        None => None,
+    };
+
+    let matrix_flops = match half.and_then(|target| Some((target, target.cooperative?))) {
+        Some((target, edge)) => {
+            progress("multiplying cooperative matrices");
+            let (op, timing) = matrix(engine, &target, edge as usize)?;
+            let what = format!("{edge}x{edge}, {} chains of {}", op.chains, op.rounds);
+            let op = Op::from(op);
+            Some(rate(&op, what, timing, op.flops()))
         }
         None => None,
     };
@@ -79,7 +92,7 @@ pub(super) fn measure(engine: &Engine, progress: &mut dyn FnMut(&str)) -> Result
         driver,
         f32_flops,
         f16_flops,
-        matrix_flops: None,
+        matrix_flops,
         copy_bytes,
         workgroup_bytes,
         dispatch_seconds,
@@ -137,6 +150,43 @@ fn multiply_add(engine: &Engine, target: &Target) -> Result<(RoofFma, Timing), E
     let (_, best) = best.ok_or_else(|| EngineError::NoKernel { op: "roof_fma".to_owned(), device: engine.name() })?;
     let make = |count, rounds| op(best.chains, count, rounds).into();
     Ok((best, time(engine, target, &x, &make, best.rounds, BUDGET)?))
+}
+
+/// With as many chains as suit the device's registers.
+fn matrix(engine: &Engine, target: &Target, edge: usize) -> Result<(RoofMatrix, Timing), EngineError> {
+    let x = |op: &RoofMatrix| -> Vec<f32> {
+        random((op.chains + 1) * edge * edge).into_iter().map(|x| f16::from_f32(x).to_f32()).collect()
+    };
+    let count = values(engine) / 1024;
+    let mut best: Option<(f64, RoofMatrix, Timing)> = None;
+    for chains in [2, 4, 8] {
+        let of = |count, rounds| RoofMatrix { count, edge, chains, rounds };
+        checked(engine, &of(9, 64).into(), target)?;
+        let time = |rounds, budget| -> Result<Timing, EngineError> {
+            let (op, few) = (Op::from(of(count, rounds)), Op::from(of(1, rounds)));
+            let [x_buffer, y_buffer] = buffers(engine, &op, target)?;
+            let x = x(&of(count, rounds));
+            x_buffer.write_f32(&x)?;
+            let timing = engine.time(&op, None, target, &[x_buffer.region(), y_buffer.region()], budget)?;
+            let mut expected = vec![0.0; few.output().count];
+            few.twin(&[Values::F32(&x)], ValuesMut::F32(&mut expected));
+            let (nmse, ..) = compare(&y_buffer.read_f32()?[..expected.len()], &expected);
+            expect(&op, nmse <= op.tolerance(target.elem))?;
+            Ok(timing)
+        };
+        let once = time(FIRST_ROUNDS, Duration::ZERO)?.seconds.median;
+        // sums grow all the time and lose bits: not more rounds than that
+        let rounds = (FIRST_ROUNDS as f64 * (DISPATCH / once.max(1e-9)).clamp(1.0, 1e3)) as usize;
+        let op = of(count, rounds.next_multiple_of(8));
+        let timing = time(op.rounds, BUDGET / 2)?;
+        let flops = Op::from(op).flops() / timing.seconds.median;
+        if best.as_ref().is_none_or(|(most, ..)| flops > *most) {
+            best = Some((flops, op, timing));
+        }
+    }
+    let (_, op, timing) =
+        best.ok_or_else(|| EngineError::NoKernel { op: "roof_matrix".to_owned(), device: engine.name() })?;
+    Ok((op, timing))
 }
 
 fn workgroup(engine: &Engine, target: &Target) -> Result<(RoofWorkgroup, Timing), EngineError> {
