@@ -42,6 +42,9 @@ fn draw(model: &Model, prompt: &str, width: usize, height: usize) -> Drawn {
         observe: vec![],
         observe_steps: vec![],
         keep_steps: false,
+        init: None,
+        variation: None,
+        reveal: None,
     };
     pipeline::draw(&Engine::twins(), model, &request, &AtomicBool::new(false), &mut Silent).expect("a picture")
 }

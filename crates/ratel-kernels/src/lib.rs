@@ -35,6 +35,7 @@ pub mod layer_norm;
 pub mod matmul;
 pub mod matmul_subgroup;
 pub mod matmul_tiled;
+pub mod posterior;
 pub mod rgb8;
 pub mod scale_latents;
 pub mod time_embedding;

@@ -10,7 +10,10 @@ mod args;
 mod commands;
 mod failure;
 mod output;
+mod picture;
+mod plot;
 mod progress;
+mod sheet;
 mod tensors;
 
 use args::{Cli, Command};
@@ -23,6 +26,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Generate(args) => commands::generate::run(args),
+        Command::Encode(args) => commands::encode::run(args),
+        Command::Decode(args) => commands::decode::run(args),
+        Command::Diffuse(args) => commands::diffuse::run(args),
+        Command::Denoise(args) => commands::denoise::run(args),
+        Command::Interpolate(args) => commands::interpolate::run(args),
         Command::Devices(args) => commands::devices::run(args),
         Command::Selftest(args) => commands::selftest::run(args),
         Command::Info(args) => commands::info::run(args),
