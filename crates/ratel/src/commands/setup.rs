@@ -172,7 +172,7 @@ fn read_picture(path: &Path, wanted: Wanted, model: &Model) -> Result<Read, Fail
             model.name
         );
     }
-    Ok(picture)
+    Ok(read)
 }
 
 /// Standard normal noise of a seed, drawn as one picture's `(1, C, H, W)`, as `(1, H, W, C)`.
