@@ -140,7 +140,7 @@ fn less_strength_stays_nearer_to_the_picture() {
     let (mut asked, _) = request(&model, Some("ddim"), 1.0);
     let encoded = asked.stage(&engine, &model, &stop).encode(&picture(64, 64), &zeros, &mut Kept::default());
     let encoded = encoded.expect("latents").latents;
-    let mut distance = |strength| {
+    let distance = |strength| {
         let (mut request, _) = request(&model, Some("ddim"), strength);
         request.init = Some(picture(64, 64));
         denoise(&model, &request, &mut Kept::default()).expect("latents").latents.relative_error(&encoded)
@@ -196,6 +196,6 @@ fn what_can_not_be_done_is_refused() {
     model.vae.0.retain(|key, _| !key.starts_with("encoder.") && !key.starts_with("quant_conv."));
     assert!(!model.has_encoder());
     model.check().expect("a decoder is enough for drawing");
-    let error = model.vae_encoder_graph(64, 64).err().expect("nothing to encode with").to_string();
+    let error = model.vae_encoder_graph(64, 64).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("tiny") && error.contains("encoder"), "{error}");
 }

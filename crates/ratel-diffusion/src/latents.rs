@@ -37,8 +37,8 @@ impl Source {
 pub fn slerp(a: &[f32], b: &[f32], t: f64) -> [f64; 2] {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
-    // as AUTOMATIC1111 and diffusers' scripts have it; not a number counts as one direction
-    if !(cosine.abs() < 0.9995) {
+    // the limit of AUTOMATIC1111 and of diffusers' scripts; zeros have no direction
+    if cosine.is_nan() || cosine.abs() >= 0.9995 {
         return [1.0 - t, t];
     }
     let angle = cosine.acos();

@@ -109,7 +109,9 @@ fn centre(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
 fn decode(path: &Path) -> Result<RgbImage, Failure> {
     let unreadable = |source| Failure::Read { path: path.to_owned(), source };
     let wrong = |what: String| unreadable(std::io::Error::other(what));
-    let no_picture = |error: image::ImageError| wrong(format!("not a PNG or JPEG picture that can be read: {error}"));
+    // some of the decoders' messages have several lines
+    let line = |error: image::ImageError| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    let no_picture = |error| wrong(format!("not a PNG or JPEG picture that can be read: {}", line(error)));
     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
     if bytes > MOST_FILE_BYTES {
         return Err(wrong(format!("its {bytes} bytes are more than the {MOST_FILE_BYTES} a picture may have")));
