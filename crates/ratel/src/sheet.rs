@@ -111,24 +111,30 @@ fn write(page: &mut Picture, x: usize, y: usize, text: &str) {
     }
 }
 
-/// Latents of one picture, `(1, h, w, C)`, as their channels beside and under each other, two across: blue below zero,
-/// white at it, red above. Full colour stands for 3, which is where a standard normal number hardly ever goes.
-pub(crate) fn channels(latents: &HostTensor) -> Picture {
+/// Latents of one picture, `(1, h, w, C)`, as large as the picture, `scale` pixels to a latent: their channels beside and
+/// under each other, two across, blue below zero, white at it, red above. Full colour stands for 3, which is where a
+/// standard normal number hardly ever goes.
+pub(crate) fn channels(latents: &HostTensor, scale: usize) -> Picture {
     let [h, w, c] = match *latents.shape {
         [_, h, w, c] => [h, w, c],
         _ => [1, 1, 1],
     };
-    let across = c.min(2);
-    let down = c.div_ceil(across.max(1));
-    // a pixel of paper between channels
-    let (width, height) = (across * (w + 1) - 1, down * (h + 1) - 1);
+    let across = c.clamp(1, 2);
+    let factor = (scale / across).max(1);
+    let (width, height) = (across * w * factor, c.div_ceil(across) * h * factor);
     let mut picture = Picture { width, height, rgb: PAPER.repeat(width * height) };
-    for channel in 0..c {
-        let (left, top) = (channel % across * (w + 1), channel / across * (h + 1));
-        for y in 0..h {
-            for x in 0..w {
-                let value = latents.data[(y * w + x) * c + channel];
-                set(&mut picture, left + x, top + y, &colour(value / 3.0));
+    for y in 0..height {
+        for x in 0..width {
+            let (latent_x, latent_y) = (x / factor, y / factor);
+            let channel = latent_y / h * across + latent_x / w;
+            // two pixels of paper between channels
+            let seam = |at: usize, whole: usize, end: usize| {
+                let (before, after) = (at % whole == whole - 1 && at + 1 < end, at.is_multiple_of(whole) && at > 0);
+                factor > 2 && (before || after)
+            };
+            if channel < c && !seam(x, w * factor, width) && !seam(y, h * factor, height) {
+                let value = latents.data[(latent_y % h * w + latent_x % w) * c + channel];
+                set(&mut picture, x, y, &colour(value / 3.0));
             }
         }
     }
@@ -176,12 +182,16 @@ mod tests {
     #[test]
     fn signs_are_colours() {
         let latents = HostTensor::new([1, 1, 2, 3], vec![0.0, 3.0, -3.0, 1.5, f32::NAN, -90.0]);
-        let picture = channels(&latents);
-        assert_eq!((picture.width, picture.height), (5, 3));
-        let at = |x: usize, y: usize| &picture.rgb[(y * 5 + x) * 3..][..3];
-        assert_eq!(at(0, 0), [255, 255, 255]);
-        assert_eq!(at(3, 0), [176, 32, 40]);
-        assert_eq!(at(0, 2), [24, 80, 168]);
-        assert_eq!(at(1, 2), [24, 80, 168]);
+        let picture = channels(&latents, 2);
+        assert_eq!((picture.width, picture.height), (4, 2));
+        let at = |picture: &Picture, x: usize, y: usize| picture.rgb[(y * picture.width + x) * 3..][..3].to_vec();
+        assert_eq!(at(&picture, 0, 0), [255, 255, 255]);
+        assert_eq!(at(&picture, 2, 0), [176, 32, 40]);
+        assert_eq!(at(&picture, 0, 1), [24, 80, 168]);
+        assert_eq!(at(&picture, 1, 1), [24, 80, 168]);
+        let large = channels(&latents, 8);
+        assert_eq!((large.width, large.height), (16, 8));
+        assert_eq!(at(&large, 10, 1), [176, 32, 40]);
+        assert_eq!(at(&large, 8, 1), [255, 255, 255], "a seam");
     }
 }

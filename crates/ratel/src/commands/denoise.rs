@@ -158,6 +158,7 @@ fn show(
 
 /// A row per step, and the result below.
 fn page(shown: &[Shown], steps: usize, last: &Picture, latents: &HostTensor) -> Picture {
+    let scale = last.width / latents.shape[2].max(1);
     let guesses = shown.first().map_or(&[][..], |shown| &shown.seen.guesses);
     let mut headings = vec!["x: the latents\ndecoded".to_owned(), "x: channels".to_owned()];
     headings.extend(guesses.iter().map(|guess| format!("predicted noise\n{}", guess.name)));
@@ -180,16 +181,16 @@ fn page(shown: &[Shown], steps: usize, last: &Picture, latents: &HostTensor) -> 
                 _ => "guided",
             };
             words.extend(guesses.iter().map(|guess| format!("{:7} {:.3}", short(guess.name), size(&guess.noise))));
-            let mut pictures = vec![shown.x_decoded.clone(), channels(&shown.x)];
-            pictures.extend(guesses.iter().map(|guess| channels(&guess.noise)));
+            let mut pictures = vec![shown.x_decoded.clone(), channels(&shown.x, scale)];
+            pictures.extend(guesses.iter().map(|guess| channels(&guess.noise, scale)));
             if let Some(guess) = guesses.last() {
                 words.push(format!("x0   {:.3}", size(&guess.x0)));
-                pictures.extend([shown.x0_decoded.clone(), channels(&guess.x0)]);
+                pictures.extend([shown.x0_decoded.clone(), channels(&guess.x0, scale)]);
             }
             Row { words, pictures }
         })
         .collect();
-    rows.push(Row { words: vec!["result".to_owned()], pictures: vec![last.clone(), channels(latents)] });
+    rows.push(Row { words: vec!["result".to_owned()], pictures: vec![last.clone(), channels(latents, scale)] });
     sheet(&headings, &rows)
 }
 

@@ -195,7 +195,8 @@ fn strip(levels: &[Level], shown: &[Shown]) -> Picture {
     if !latents.is_empty() {
         let decoded = latents.iter().map(|(picture, _)| picture.clone()).collect();
         rows.push(Row { words: words(&["latent", "space,", "decoded"]), pictures: decoded });
-        let seen = latents.iter().map(|(_, latents)| channels(latents)).collect();
+        let seen =
+            latents.iter().map(|(picture, latents)| channels(latents, picture.width / latents.shape[2])).collect();
         rows.push(Row { words: words(&["its", "channels"]), pictures: seen });
     }
     let headings: Vec<String> = levels.iter().map(Level::heading).collect();

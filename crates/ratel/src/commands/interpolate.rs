@@ -186,13 +186,14 @@ fn strip(frames: &Frames) -> Picture {
         words: words.iter().map(|line| (*line).to_owned()).collect(),
         pictures,
     };
+    let seen = |(picture, latents): (&Picture, &HostTensor)| channels(latents, picture.width / latents.shape[2]);
     let mut rows = vec![
         row(&["decoded"], frames.pictures.clone()),
-        row(&["latents"], frames.latents.iter().map(channels).collect()),
+        row(&["latents"], frames.pictures.iter().zip(&frames.latents).map(seen).collect()),
     ];
     if !frames.faded.is_empty() {
         rows.push(row(&["pixels", "mixed", "instead"], frames.faded.clone()));
     }
-    let headings: Vec<String> = frames.shares.iter().map(|share| format!("{share:.3}")).collect();
+    let headings: Vec<String> = frames.shares.iter().map(|share| format!("{share:.2}")).collect();
     sheet(&headings, &rows)
 }
