@@ -1,5 +1,8 @@
 //! The program as its users run it: what it writes, what it says, and what it returns when it is asked for nonsense.
 
+#[path = "cli/pictures.rs"]
+mod pictures;
+
 use ratel_tests::fixtures::fixture;
 use ratel_tests::program::{Place, SMALL, TINY};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};

@@ -47,6 +47,9 @@ fn draw_well(model: &Model, prompt: &str, width: usize, height: usize, steps: us
         observe: vec![],
         observe_steps: vec![],
         keep_steps: false,
+        init: None,
+        variation: None,
+        reveal: None,
     };
     pipeline::draw(&Engine::twins(), model, &request, &AtomicBool::new(false), &mut Silent).expect("a picture")
 }

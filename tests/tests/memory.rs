@@ -36,6 +36,9 @@ fn a_run_takes_what_its_plan_says() {
         observe: vec![],
         observe_steps: vec![],
         keep_steps: false,
+        init: None,
+        variation: None,
+        reveal: None,
     };
     let device =
         Engine::open(&DeviceChoice::Auto, EngineOptions::default()).expect("an automatic choice can fall back");

@@ -1,7 +1,7 @@
 """Writes everything under tests/fixtures/ that comes from diffusers and transformers (not the tokenizer's file).
 
     python make_fixtures.py                      all
-    python make_fixtures.py models results       some of: schedulers, models, results
+    python make_fixtures.py models results       some of: schedulers, models, results, img2img (which is part of results)
 
 tests/fixtures/README.md describes the files.
 """
@@ -12,13 +12,15 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import make_checkpoint
 import scheduler_fixtures
 from architectures import ARCHITECTURES
-from reference import Request, generate, generators, load_pipeline, token_ids
+from reference import Request, generate, generate_from_image, generators, load_pipeline, token_ids
 from run_reference import save_pictures
 from samplers import SAMPLERS, supports
 from trace_modules import trace_once
@@ -138,6 +140,54 @@ def write_runs(pipeline, folder: Path, v_prediction: bool) -> None:
     (folder / "runs.json").write_text(f'{{"runs": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
+def picture(width: int, height: int) -> Image.Image:
+    """A picture with edges and slopes: what an encoder has to look at."""
+    y, x = np.mgrid[0:height, 0:width]
+    red = 255 * x / (width - 1)
+    green = 255 * y / (height - 1)
+    blue = np.where((x - width / 3) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2, 230, 40)
+    return Image.fromarray(np.stack([red, green, blue], axis=-1).round().astype(np.uint8))
+
+
+def image_requests() -> list[tuple[Request, float]]:
+    """The image-to-image runs with their strengths: every sampler, how many steps are left out, batches, no guidance."""
+    common = {"prompts": PROMPTS[:1], "negative": NEGATIVE, "width": WIDTH, "height": HEIGHT, "steps": 4, "seed": 42}
+    found = [(Request(**common, sampler=sampler), 0.75) for sampler in SAMPLERS]
+    found += [
+        (Request(**{**common, "steps": 10}, sampler="dpm++2m", schedule="karras"), 0.3),
+        (Request(**{**common, "steps": 7}, sampler="euler"), 0.29),
+        (Request(**common, sampler="ddim"), 1.0),
+        (Request(**common, sampler="euler"), 1.0),
+        (Request(**common, batch=3, sampler="euler_a"), 0.5),
+        (Request(**common, cfg=1.0), 0.5),
+        (Request(**{**common, "width": 136, "height": 72}), 0.5),
+    ]
+    return found
+
+
+@torch.no_grad()
+def write_image_runs(pipeline, folder: Path) -> None:
+    """Image-to-image runs: final latents of each; and the distribution that the encoder makes of the image."""
+    tensors, cases = {}, []
+    for request, strength in image_requests():
+        image = picture(request.width, request.height)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+        tensors[f"image/{request.width}x{request.height}"] = pixels
+        latents, timesteps = generate_from_image(pipeline, request, image, strength)
+        name = f"{len(cases)}"
+        tensors[name] = latents
+        cases.append({"name": name, **asdict(request), "strength": strength, "timesteps": timesteps})
+    pixels = tensors[f"image/{WIDTH}x{HEIGHT}"] / 127.5 - 1
+    distribution = pipeline.vae.encode(pixels).latent_dist
+    tensors["moments"] = torch.cat([distribution.mean, distribution.logvar], dim=1)
+    factor = pipeline.vae.config.scaling_factor
+    tensors["mode"] = factor * distribution.mode()
+    tensors["sample"] = factor * distribution.sample(generators(42, 1)[0])
+    save(tensors, folder / "img2img.safetensors")
+    lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
+    (folder / "img2img.json").write_text(f'{{"runs": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
 def write_results(models: Path, folder: Path) -> None:
     """What the small models compute."""
     for name in MODELS:
@@ -154,6 +204,7 @@ def write_results(models: Path, folder: Path) -> None:
         vae.save(out / "vae_trace.safetensors")
         text = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("text_encoder",), TEXT_KEPT)
         text.save(out / "text_trace.safetensors")
+        write_image_runs(pipeline, out)
         write_runs(pipeline, out, ARCHITECTURES[name].scheduler.get("prediction_type") == "v_prediction")
     lines = json.dumps({"prompts": PROMPTS}, ensure_ascii=False, indent=1)
     (folder / "prompts.json").write_text(lines + "\n", encoding="utf-8")
@@ -161,10 +212,10 @@ def write_results(models: Path, folder: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parts = ("schedulers", "models", "results")
+    parts = ("schedulers", "models", "results", "img2img")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; default: all")
-    chosen = parser.parse_args().parts or parts
+    chosen = parser.parse_args().parts or parts[:3]
     if unknown := set(chosen) - set(parts):
         parser.error(f"unknown part {sorted(unknown)[0]}; there are {', '.join(parts)}")
     if "schedulers" in chosen:
@@ -173,6 +224,9 @@ def main() -> None:
         write_models(FIXTURES / "models")
     if "results" in chosen:
         write_results(FIXTURES / "models", FIXTURES / "results")
+    elif "img2img" in chosen:
+        for name in MODELS:
+            write_image_runs(load_pipeline(FIXTURES / "models" / name), FIXTURES / "results" / name)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from samplers import build_scheduler
@@ -147,3 +148,44 @@ def generate(pipeline: StableDiffusionPipeline, request: Request) -> Result:
         pictures=(decoded / 2 + 0.5).clamp(0, 1),
         seconds={"text": encoded - start, "denoise": denoised - encoded, "decode": done - denoised},
     )
+
+
+@torch.no_grad()
+def generate_from_image(pipeline: StableDiffusionPipeline, request: Request, image: Image.Image, strength: float):
+    """Runs an image-to-image request on an image of its size: the final latents (N, C, H/f, W/f), and the timesteps.
+
+    Image i's generator, seeded with seed + i, draws first the noise of the latents' own distribution, then the noise
+    that is added to them, then what a stochastic sampler asks for.
+    """
+    scheduler = build_scheduler(
+        request.sampler, request.schedule, pipeline.scheduler_file, **request.scheduler_overrides
+    )
+    prompts = request.prompts * request.batch if len(request.prompts) == 1 else request.prompts
+    source = generators(request.seed, len(prompts))
+    if hasattr(scheduler, "generators"):
+        scheduler.generators = source
+    parts = {**pipeline.components, "scheduler": scheduler}
+    from_image = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
+    from_image.set_progress_bar_config(disable=True)
+    positive, negative = from_image.encode_prompt(
+        prompts, "cpu", 1, request.cfg > 1, [request.negative] * len(prompts), clip_skip=request.clip_skip
+    )
+    timesteps = []
+
+    def keep(_, step, timestep, tensors):
+        timesteps.append(float(timestep))
+        return tensors
+
+    latents = from_image(
+        prompt_embeds=positive,
+        negative_prompt_embeds=negative,
+        image=image,
+        strength=strength,
+        num_inference_steps=request.steps,
+        guidance_scale=request.cfg,
+        eta=request.eta,
+        generator=source,
+        output_type="latent",
+        callback_on_step_end=keep,
+    ).images
+    return latents, timesteps

@@ -1,7 +1,7 @@
 //! Runs a sampler's program on the device: latents stay there, the host sends coefficients.
 
 use crate::DiffusionError;
-use crate::sampling::{Action, Combine, ModelCall, Reg, Step};
+use crate::sampling::{Action, Combine, ModelCall, NoiseLevel, Prediction, Reg, Step};
 use ratel_engine::{Buffer, Engine, Session};
 use ratel_kernels::combine::Combine as CombineOp;
 use ratel_kernels::guidance::Guidance;
@@ -27,6 +27,43 @@ impl Guide {
     }
 }
 
+/// What the model takes to be the noise in a latent, and what is left without it, both `(N, H, W, C)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guess {
+    /// `unconditional`, `conditional` or `guided`.
+    pub name: &'static str,
+    /// The noise, of unit variance.
+    pub noise: HostTensor,
+    /// The predicted picture's latents, before a sampler cuts anything off.
+    pub x0: HostTensor,
+}
+
+/// A step's first call of the model.
+pub(crate) struct Inside {
+    /// What the model was told.
+    pub timestep: f32,
+    /// The latents before the step, `(N, H, W, C)`.
+    pub x: HostTensor,
+    /// What it made of them.
+    pub guesses: Vec<Guess>,
+}
+
+/// A sum of latents of one shape, each with its factor, on the device.
+pub(crate) fn combine(engine: &Engine, target: &Target, terms: &[(HostTensor, f64)]) -> Result<Buffer, DiffusionError> {
+    let count = terms.first().map_or(0, |(tensor, _)| tensor.data.len());
+    let mut inputs = Vec::new();
+    for (tensor, _) in terms {
+        let buffer = engine.buffer(Role::Vector, count, target)?;
+        buffer.write_f32(&tensor.data)?;
+        inputs.push(buffer);
+    }
+    let out = engine.buffer(Role::Vector, count, target)?;
+    let coefficients = terms.iter().map(|(_, factor)| *factor as f32).collect();
+    let op = CombineOp { count, coefficients, clamp: None };
+    engine.run_op(&Op::from(op), None, &inputs.iter().collect::<Vec<_>>(), &out)?;
+    Ok(out)
+}
+
 /// A UNet and the latents it works on.
 pub(crate) struct Denoiser<'e> {
     engine: &'e Engine,
@@ -48,11 +85,40 @@ impl<'e> Denoiser<'e> {
         Denoiser { engine, session, guide, target, shape: [n, h, w, c], registers: BTreeMap::new(), spare: None }
     }
 
-    /// Starts from noise `(N, H, W, C)`, scaled.
-    pub(crate) fn start(&mut self, noise: &HostTensor, scale: f64) -> Result<(), DiffusionError> {
-        let scaled: Vec<f32> = noise.data.iter().map(|v| (f64::from(*v) * scale) as f32).collect();
-        self.take(Reg::X)?.write_f32(&scaled)?;
+    /// Starts from a sum of latents `(N, H, W, C)`, each with its factor: noise alone, or a picture's latents and noise.
+    pub(crate) fn start(&mut self, terms: &[(HostTensor, f64)]) -> Result<(), DiffusionError> {
+        let sum = combine(self.engine, &self.target, terms)?;
+        self.registers.insert(Reg::X, sum);
         Ok(())
+    }
+
+    /// What the last call of the model, asked about `x` of this level, says of the noise and of the picture in it: without
+    /// the prompt, with it, and guided; the last alone where there is no guidance.
+    fn guesses(
+        &mut self,
+        x: &HostTensor,
+        level: NoiseLevel,
+        prediction: Prediction,
+    ) -> Result<Vec<Guess>, DiffusionError> {
+        let guided = self.take(Reg::Model)?.read_f32()?;
+        let answers = self.session.output("noise")?.read_f32()?;
+        let mut named: Vec<(&'static str, Vec<f32>)> = Vec::new();
+        if self.guide.is_on() {
+            let (without, with) = answers.split_at(answers.len() / 2);
+            named.extend([("unconditional", without.to_vec()), ("conditional", with.to_vec())]);
+        }
+        named.push(("guided", guided));
+        let factors = prediction.factors(level);
+        let mut guesses = Vec::new();
+        for (name, answer) in named {
+            let of = |[of_x, of_answer]: [f64; 2]| -> Result<HostTensor, DiffusionError> {
+                let answer = HostTensor::new(self.shape, answer.clone());
+                let sum = combine(self.engine, &self.target, &[(x.clone(), of_x), (answer, of_answer)])?;
+                Ok(HostTensor::new(self.shape, sum.read_f32()?))
+            };
+            guesses.push(Guess { name, noise: of(factors.epsilon)?, x0: of(factors.x0)? });
+        }
+        Ok(guesses)
     }
 
     /// The latents, `(N, H, W, C)`.
@@ -61,21 +127,32 @@ impl<'e> Denoiser<'e> {
         Ok(HostTensor::new(self.shape, values))
     }
 
-    /// One step: `noise` draws more, `run` runs the UNet.
+    /// One step: `noise` draws more, `run` runs the UNet. Where it is told what the model predicts, it says what the first
+    /// call of the model saw and answered.
     pub(crate) fn step(
         &mut self,
         step: &Step,
+        reveal: Option<Prediction>,
         noise: &mut dyn FnMut() -> HostTensor,
         mut run: impl FnMut(&Session) -> Result<(), DiffusionError>,
-    ) -> Result<(), DiffusionError> {
+    ) -> Result<Option<Inside>, DiffusionError> {
+        let mut inside = None;
         for action in &step.actions {
             match action {
-                Action::Model(call) => self.call(call, &mut run)?,
+                Action::Model(call) => {
+                    self.call(call, &mut run)?;
+                    if let (Some(prediction), None) = (reveal, &inside) {
+                        // a step's first call is about X, whose level is the step's
+                        let x = self.latents()?;
+                        let guesses = self.guesses(&x, step.level, prediction)?;
+                        inside = Some(Inside { timestep: call.timestep, x, guesses });
+                    }
+                }
                 Action::Combine(combine) => self.combine(combine)?,
                 Action::Noise => self.take(Reg::Noise)?.write_f32(&noise().data)?,
             }
         }
-        Ok(())
+        Ok(inside)
     }
 
     /// Asks the model, guided, into [`Reg::Model`].

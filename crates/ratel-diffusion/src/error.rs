@@ -20,6 +20,22 @@ pub enum DiffusionError {
         /// The largest size.
         most: usize,
     },
+    /// A picture of a model that has no eyes.
+    #[error("{model} has no VAE encoder, which turns pictures into latents: take a checkpoint that has one")]
+    NoEncoder {
+        /// What the model is called.
+        model: String,
+    },
+    /// A picture to start from, or latents, of a size that was not asked for.
+    #[error("{what} is {given}, but {expected} is needed")]
+    Mismatch {
+        /// What does not fit.
+        what: &'static str,
+        /// Its size.
+        given: String,
+        /// The size that fits.
+        expected: String,
+    },
     /// More layers left out than there are.
     #[error("--clip-skip {clip_skip} leaves nothing of a text encoder of {layers} layers")]
     ClipSkip {

@@ -1,8 +1,9 @@
 //! Tokenizer, noise schedules, samplers, random numbers and the pipeline.
 
+pub mod autoencoder;
 mod denoise;
 mod error;
-mod latents;
+pub mod latents;
 pub mod model;
 mod open;
 pub mod pipeline;
@@ -10,6 +11,7 @@ pub mod random;
 mod random_weights;
 pub mod sampling;
 pub mod schedule;
+pub mod stage;
 pub mod text;
 
 pub use error::DiffusionError;

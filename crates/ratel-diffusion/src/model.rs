@@ -1,7 +1,7 @@
 //! A model ready to draw: what its parts look like, how its prompts are cut into tokens, and where its weights are.
 
 use crate::random_weights::RandomWeights;
-use crate::sampling::{Run, SamplerChoice, SamplerConfig, SchedulerFile, plan};
+use crate::sampling::{Run, SamplerChoice, SamplerConfig, SchedulerFile, plan, start_for_strength};
 use crate::{DiffusionError, text};
 use ratel_engine::WeightSource;
 use ratel_graph::{Finished, Graph};
@@ -74,9 +74,22 @@ impl Model {
     /// # Errors
     /// [`DiffusionError::Scheduler`] if the checkpoint's settings are at fault, [`DiffusionError::Sampler`] if the choice is.
     pub fn sampler(&self, choice: &SamplerChoice, steps: usize) -> Result<(SamplerConfig, Run), DiffusionError> {
+        self.sampler_for_strength(choice, steps, 1.0)
+    }
+
+    /// The same for a run that starts from a picture: only the last `steps * strength` of the steps are run, rounded down.
+    ///
+    /// # Errors
+    /// As for [`Model::sampler`]; a strength that leaves no step.
+    pub fn sampler_for_strength(
+        &self,
+        choice: &SamplerChoice,
+        steps: usize,
+        strength: f64,
+    ) -> Result<(SamplerConfig, Run), DiffusionError> {
         let with = |file: &SchedulerFile| {
             let config = SamplerConfig::resolve(file, choice)?;
-            let run = plan(&config, steps, 0)?;
+            let run = plan(&config, steps, start_for_strength(steps, strength))?;
             Ok((config, run))
         };
         with(&self.scheduler).map_err(|source| match with(&SchedulerFile::stable_diffusion()) {
@@ -156,9 +169,29 @@ impl Model {
         Ok(graph.finish(|key| key.starts_with("encoder.") || key.starts_with("quant_conv."))?)
     }
 
+    /// The VAE's encoder over one picture of `height` by `width` pixels: input `picture` `(1, height, width, 3)` in -1 to
+    /// 1; output `moments` `(1, h, w, 2 C)`, the means and then the logarithms of the variances.
+    ///
+    /// # Errors
+    /// A checkpoint without an encoder; one that lacks tensors, has others, or has misfits.
+    pub fn vae_encoder_graph(&self, height: usize, width: usize) -> Result<Finished, DiffusionError> {
+        let (catalogue, config) = &self.vae;
+        if !self.has_encoder() {
+            return Err(DiffusionError::NoEncoder { model: self.name.clone() });
+        }
+        let graph = Graph::new("vae", catalogue.clone());
+        let picture = graph.input("picture", [1, height, width, 3], Role::Activation);
+        vae_encoder(picture, config, &graph.root()).output("moments");
+        Ok(graph.finish(|key| key.starts_with("decoder.") || key.starts_with("post_quant_conv."))?)
+    }
+
+    /// Whether the VAE can turn pictures into latents. Some files hold its decoder alone.
+    pub fn has_encoder(&self) -> bool {
+        self.vae.0.keys().any(|key| key.starts_with("encoder."))
+    }
+
     /// Builds every component's graph once, so that what does not fit is found before anything is computed. The VAE's
-    /// encoder is among them, if there is one: nothing runs it yet, but with another one a checkpoint is none of this
-    /// architecture.
+    /// encoder is among them, if there is one.
     ///
     /// # Errors
     /// The first tensor that is missing, left over, or of a shape that does not fit.
@@ -166,13 +199,9 @@ impl Model {
         self.text_graph(1, 1)?;
         self.unet_graph(1, 8, 8)?;
         self.vae_graph(1, 8, 8)?;
-        let (catalogue, config) = &self.vae;
-        if catalogue.keys().any(|key| key.starts_with("encoder.")) {
+        if self.has_encoder() {
             let side = 8 * self.latent_scale();
-            let graph = Graph::new("vae", catalogue.clone());
-            let picture = graph.input("picture", [1, side, side, 3], Role::Activation);
-            vae_encoder(picture, config, &graph.root());
-            graph.finish(|key| key.starts_with("decoder.") || key.starts_with("post_quant_conv."))?;
+            self.vae_encoder_graph(side, side)?;
         }
         Ok(())
     }

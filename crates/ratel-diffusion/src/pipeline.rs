@@ -2,18 +2,20 @@
 //! memory at a time.
 
 use crate::DiffusionError;
-use crate::denoise::{Denoiser, Guide};
-use crate::latents;
+use crate::autoencoder::Picture;
+pub use crate::denoise::Guess;
+use crate::denoise::{Denoiser, Guide, Inside};
+use crate::latents::{self, slerp};
 use crate::model::Model;
 use crate::random::RandomSource;
-use crate::sampling::Run;
+use crate::sampling::{NoiseLevel, Prediction, Run};
+use crate::stage::Stage;
 use crate::text::Tokens;
-use ratel_engine::{Engine, EngineError, Hooks, Progress, Session, WeightSink, WeightSource};
-use ratel_graph::{Finished, Plan, PlanOptions, Rule};
-use ratel_kernels::scale_latents::ScaleLatents;
-use ratel_kernels::{Op, Role, Target};
+use ratel_engine::Engine;
+use ratel_graph::Rule;
+use ratel_kernels::Target;
 use ratel_tensor::{Elem, HostTensor};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// The type of numbers a run computes with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,48 @@ pub struct Request {
     pub observe_steps: Vec<usize>,
     /// Whether the latents of every step are kept and decoded.
     pub keep_steps: bool,
+    /// A picture of this size to start from, noised to the level of the run's first step (image to image); `None` starts
+    /// from noise alone.
+    pub init: Option<Picture>,
+    /// Noise to start on the way to.
+    pub variation: Option<Variation>,
+    /// What the model predicts, if [`Watcher::seen`] is to be told of every step.
+    pub reveal: Option<Prediction>,
+}
+
+/// Initial noise between that of two seeds, on the great circle through both: AUTOMATIC1111's variation seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Variation {
+    /// The other first seed.
+    pub seed: u64,
+    /// How much of it: 0 is the request's own noise, 1 the other.
+    pub strength: f64,
+}
+
+/// What a run made before its pictures are decoded.
+#[derive(Clone, Debug)]
+pub struct Denoised {
+    /// The last latents, `(N, H, W, C)`.
+    pub latents: HostTensor,
+    /// The latents after each step, if they were asked for.
+    pub steps: Vec<HostTensor>,
+    /// What did not fit into the text encoder, if anything.
+    pub cut: Vec<String>,
+}
+
+/// A step of a run as the model saw it, `(N, H, W, C)` all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The step, from 0.
+    pub step: usize,
+    /// The training timestep that the model was told.
+    pub timestep: f32,
+    /// How noisy `x` is.
+    pub level: NoiseLevel,
+    /// The latents before the step.
+    pub x: HostTensor,
+    /// What the model made of them: without the prompt, with it, and guided, or the last alone without guidance.
+    pub guesses: Vec<Guess>,
 }
 
 /// What a run made.
@@ -94,6 +138,8 @@ pub trait Watcher {
     fn event(&mut self, event: Event);
     /// The output of an observed module: its name, and its value with channels first.
     fn tensor(&mut self, _name: &str, _value: HostTensor) {}
+    /// A step was seen from within, if the request asks for it; of a step with several calls of the model, the first.
+    fn seen(&mut self, _seen: Seen) {}
 }
 
 /// The stage, among those that [`draw`] marks on an engine's tape, in which weights go to the device. The others are
@@ -112,17 +158,39 @@ pub fn draw(
     stop: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Drawn, DiffusionError> {
-    let [h, w] = latent_size(model, request.width, request.height)?;
-    let guide = Guide { scale: request.cfg_scale, rescale: request.guidance_rescale };
-    let stage = Stage { engine, model, request, stop };
-
-    let (context, cut) = stage.encode(&guide, watcher)?;
-    let (latents, kept) = stage.denoise(&guide, &context, h, w, watcher)?;
+    let stage = request.stage(engine, model, stop);
+    let Denoised { latents, steps, cut } = denoise(engine, model, request, stop, watcher)?;
     let mut all = vec![&latents];
-    all.extend(&kept);
+    all.extend(&steps);
     let mut decoded = stage.decode(&all, watcher)?.into_iter();
     let pictures = decoded.next().unwrap_or_default();
     Ok(Drawn { pictures, latents: latents.channels_first(), steps: decoded.collect(), cut })
+}
+
+/// All of [`draw`] but the decoding.
+///
+/// # Errors
+/// As for [`draw`].
+pub fn denoise(
+    engine: &Engine,
+    model: &Model,
+    request: &Request,
+    stop: &AtomicBool,
+    watcher: &mut dyn Watcher,
+) -> Result<Denoised, DiffusionError> {
+    let size = latent_size(model, request.width, request.height)?;
+    let guide = Guide { scale: request.cfg_scale, rescale: request.guidance_rescale };
+    let stages = Stages { stage: request.stage(engine, model, stop), request };
+    let (context, cut) = stages.encode(&guide, watcher)?;
+    let (latents, steps) = stages.denoise(&guide, &context, size, watcher)?;
+    Ok(Denoised { latents, steps, cut })
+}
+
+impl Request {
+    /// What its stages run on.
+    pub fn stage<'a>(&'a self, engine: &'a Engine, model: &'a Model, stop: &'a AtomicBool) -> Stage<'a> {
+        Stage { engine, model, precision: self.precision, rules: &self.rules, observe: &self.observe, stop }
+    }
 }
 
 /// The latents' height and width of a picture.
@@ -141,20 +209,19 @@ pub fn latent_size(model: &Model, width: usize, height: usize) -> Result<[usize;
 /// The largest picture, in either direction.
 pub const MAX_SIZE: usize = 16_384;
 
-/// What the stages of a run share.
-struct Stage<'a> {
-    engine: &'a Engine,
-    model: &'a Model,
+/// The stages of a run.
+struct Stages<'a> {
+    stage: Stage<'a>,
     request: &'a Request,
-    stop: &'a AtomicBool,
 }
 
-impl Stage<'_> {
+impl Stages<'_> {
     /// The embeddings of the prompts, `(2 N, T, C)` with the negative ones first, or `(N, T, C)` without guidance; and what
     /// was cut off the prompts. As in diffusers, layers are skipped for the prompt and not for the negative one.
     fn encode(&self, guide: &Guide, watcher: &mut dyn Watcher) -> Result<(Vec<f32>, Vec<String>), DiffusionError> {
         let Request { prompt, negative_prompt, clip_skip, batch, .. } = self.request;
-        let encode = |prompt: &str| -> Result<Tokens, DiffusionError> { Ok(self.model.tokenizer.encode(prompt)?) };
+        let encode =
+            |prompt: &str| -> Result<Tokens, DiffusionError> { Ok(self.stage.model.tokenizer.encode(prompt)?) };
         let mut prompts = vec![encode(prompt)?];
         if guide.is_on() {
             prompts.insert(0, encode(negative_prompt)?);
@@ -179,12 +246,13 @@ impl Stage<'_> {
         clip_skip: usize,
         watcher: &mut dyn Watcher,
     ) -> Result<Vec<f32>, DiffusionError> {
-        let plan = self.plan(self.model.text_graph(prompts.len(), clip_skip)?)?;
-        let session = self.load(plan, "text encoder", watcher)?;
+        let stage = &self.stage;
+        let plan = stage.plan(stage.model.text_graph(prompts.len(), clip_skip)?)?;
+        let session = stage.load(plan, "text encoder", watcher)?;
         let ids: Vec<u32> = prompts.iter().flat_map(|tokens| tokens.ids.iter().copied()).collect();
         session.input("ids")?.write_u32(&ids)?;
-        self.engine.mark("text_encoder", None);
-        self.run(&session, "", watcher)?;
+        stage.engine.mark("text_encoder", None);
+        stage.run(&session, "", watcher)?;
         Ok(session.output("context")?.read_f32()?)
     }
 
@@ -193,122 +261,79 @@ impl Stage<'_> {
         &self,
         guide: &Guide,
         context: &[f32],
-        h: usize,
-        w: usize,
+        [h, w]: [usize; 2],
         watcher: &mut dyn Watcher,
     ) -> Result<(HostTensor, Vec<HostTensor>), DiffusionError> {
-        let request = self.request;
-        let copies = if guide.is_on() { 2 } else { 1 };
-        let graph = self.model.unet_graph(copies * request.batch, h, w)?;
-        let plan = self.plan(graph)?;
-        let session = self.load(plan, "UNet", watcher)?;
-        self.engine.mark("sampler", None);
-        session.input("context")?.write_f32(context)?;
-
-        let shape = [request.batch, self.model.latent_channels(), h, w];
+        let (stage, request) = (&self.stage, self.request);
+        let shape = [request.batch, stage.model.latent_channels(), h, w];
         let mut noise = latents::Source::new(request.noise, request.seed, shape);
-        let mut denoiser = Denoiser::new(self.engine, session, *guide, shape);
-        denoiser.start(&noise.draw(), request.run.initial_noise_scale)?;
+        let start = self.start(&mut noise, shape, watcher)?;
+
+        let copies = if guide.is_on() { 2 } else { 1 };
+        let plan = stage.plan(stage.model.unet_graph(copies * request.batch, h, w)?)?;
+        let session = stage.load(plan, "UNet", watcher)?;
+        stage.engine.mark("sampler", None);
+        session.input("context")?.write_f32(context)?;
+        let mut denoiser = Denoiser::new(stage.engine, session, *guide, shape);
+        denoiser.start(&start)?;
         let mut kept = Vec::new();
         let total = request.run.steps.len();
         for (i, step) in request.run.steps.iter().enumerate() {
             let observed = request.observe_steps.contains(&i);
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
-            self.engine.mark("sampler", Some(i));
-            denoiser.step(step, &mut || noise.draw(), |session| {
-                self.engine.mark("unet", Some(i));
-                let ran = if observed { self.run(session, &prefix, watcher) } else { self.run_plainly(session) };
-                self.engine.mark("sampler", Some(i));
+            stage.engine.mark("sampler", Some(i));
+            let inside = denoiser.step(step, request.reveal, &mut || noise.draw(), |session| {
+                stage.engine.mark("unet", Some(i));
+                let ran = if observed { stage.run(session, &prefix, watcher) } else { stage.run_plainly(session) };
+                stage.engine.mark("sampler", Some(i));
                 ran
             })?;
+            if let Some(Inside { timestep, x, guesses }) = inside {
+                watcher.seen(Seen { step: i, timestep, level: step.level, x, guesses });
+            }
             watcher.event(Event::Step(i + 1, total));
             if request.keep_steps {
                 kept.push(denoiser.latents()?);
             }
         }
-        self.engine.mark("sampler", None);
+        stage.engine.mark("sampler", None);
         Ok((denoiser.latents()?, kept))
     }
 
-    /// The pictures of each of these latents.
-    fn decode(&self, all: &[&HostTensor], watcher: &mut dyn Watcher) -> Result<Vec<Vec<Vec<u8>>>, DiffusionError> {
-        let [batch, h, w, c] = match *all[0].shape {
-            [n, h, w, c] => [n, h, w, c],
-            _ => return Ok(vec![]),
-        };
-        let plan = self.plan(self.model.vae_graph(1, h, w)?)?;
-        let target = plan.target;
-        let session = self.load(plan, "VAE", watcher)?;
-        self.engine.mark("vae_decoder", None);
-        let count = h * w * c;
-        let unscaled = self.engine.buffer(Role::Vector, count, &target)?;
-        let (scale, shift) = (1.0 / self.model.scaling_factor, self.model.shift_factor);
-        let op = Op::from(ScaleLatents { count, copies: 1, scale, shift });
-        let mut pictures = Vec::new();
-        for (i, latents) in all.iter().enumerate() {
-            let mut images = Vec::new();
-            for (j, one) in latents.data.chunks(count).enumerate() {
-                unscaled.write_f32(one)?;
-                self.engine.run_op(&op, None, &[&unscaled], session.input("latents")?)?;
-                // a trace shows the first picture's
-                if i + j == 0 {
-                    self.run(&session, "", watcher)?
-                } else {
-                    self.run_plainly(&session)?
-                }
-                images.push(session.output("picture")?.read_bytes()?);
-                watcher.event(Event::Picture(i * batch + j + 1, all.len() * batch));
-            }
-            pictures.push(images);
-        }
-        Ok(pictures)
-    }
-
-    fn plan(&self, graph: Finished) -> Result<Plan, DiffusionError> {
-        let options = PlanOptions { rules: self.request.rules.clone(), observe: self.request.observe.clone() };
-        Ok(graph.plan(&target(self.engine, self.request.precision, self.model.elem)?, &options)?)
-    }
-
-    fn load(&self, plan: Plan, name: &'static str, watcher: &mut dyn Watcher) -> Result<Session, DiffusionError> {
-        self.engine.mark(LOADING, None);
-        let source = Stoppable { source: &*self.model.weights, stop: self.stop };
-        let progress = &mut |at: Progress| watcher.event(Event::Loading(name, at.done, at.total));
-        Ok(self.engine.load(plan, &source, progress)?)
-    }
-
-    /// Runs a session, showing what is observed.
-    fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
-        let mut hooks = Hooks { cancel: Some(self.stop), ..Hooks::default() };
-        session.run_observed(&mut hooks, &mut |observed, values| {
-            let value = HostTensor::new(observed.shape, values).channels_first();
-            watcher.tensor(&format!("{prefix}{}", observed.name), value);
-        })?;
-        Ok(())
-    }
-
-    fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {
-        session.run(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
-        Ok(())
-    }
-}
-
-/// Weights whose loading can be stopped.
-struct Stoppable<'a> {
-    source: &'a dyn WeightSource,
-    stop: &'a AtomicBool,
-}
-
-impl WeightSource for Stoppable<'_> {
-    fn read(
+    /// The sum that a run starts from, and what it draws for it from `noise`: for a picture first its latents' deviation
+    /// from their mode, then noise, as diffusers' image-to-image pipeline does.
+    fn start(
         &self,
-        weight: &ratel_graph::Weight,
-        elem: Elem,
-        sink: &mut WeightSink,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(EngineError::Cancelled.into());
+        noise: &mut latents::Source,
+        shape: [usize; 4],
+        watcher: &mut dyn Watcher,
+    ) -> Result<Vec<(HostTensor, f64)>, DiffusionError> {
+        let request = self.request;
+        let mut terms = Vec::new();
+        let mut scale = request.run.initial_noise_scale;
+        if let Some(picture) = &request.init {
+            if (picture.width, picture.height) != (request.width, request.height) {
+                let size = |width, height| format!("{width}x{height}");
+                return Err(DiffusionError::Mismatch {
+                    what: "the picture to start from",
+                    given: size(picture.width, picture.height),
+                    expected: size(request.width, request.height),
+                });
+            }
+            let level = request.run.steps.first().map_or(NoiseLevel { signal: 1.0, noise: 0.0 }, |step| step.level);
+            terms.push((self.stage.encode(picture, &noise.draw(), watcher)?.latents, level.signal));
+            scale = level.noise;
         }
-        self.source.read(weight, elem, sink)
+        let own = noise.draw();
+        match request.variation {
+            None => terms.push((own, scale)),
+            Some(Variation { seed, strength }) => {
+                let other = latents::Source::new(request.noise, seed, shape).draw();
+                let [a, b] = slerp(&own.data, &other.data, strength);
+                terms.extend([(own, a * scale), (other, b * scale)]);
+            }
+        }
+        Ok(terms)
     }
 }
 

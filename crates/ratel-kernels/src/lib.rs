@@ -40,6 +40,7 @@ pub mod matmul;
 pub mod matmul_cooperative;
 pub mod matmul_subgroup;
 pub mod matmul_tiled;
+pub mod posterior;
 pub mod rgb8;
 pub mod roof_copy;
 pub mod roof_empty;

@@ -196,6 +196,8 @@ ops! {
     Guidance(crate::guidance::Guidance),
     /// Latents into a model.
     ScaleLatents(crate::scale_latents::ScaleLatents),
+    /// Latents of a picture.
+    Posterior(crate::posterior::Posterior),
     /// A picture as bytes.
     Rgb8(crate::rgb8::Rgb8),
     /// Activations as `f32`.

@@ -1,6 +1,10 @@
 //! The command line.
 
+mod latent;
+
+use crate::picture::Fit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use latent::{DecodeArgs, DenoiseArgs, DiffuseArgs, EncodeArgs, InterpolateArgs, Path, Space};
 use std::path::PathBuf;
 
 /// Stable Diffusion on any GPU, every kernel a WGSL file that you can read, measure and check.
@@ -16,6 +20,16 @@ pub(crate) enum Command {
     /// Draw a picture of a prompt
     #[command(visible_alias = "txt2img")]
     Generate(GenerateArgs),
+    /// Turn a picture into latents, and say what that saves and loses
+    Encode(EncodeArgs),
+    /// Turn latents into a picture
+    Decode(DecodeArgs),
+    /// Add noise to a picture step by step: forward diffusion
+    Diffuse(DiffuseArgs),
+    /// Take noise away step by step, and show what the model sees and answers: reverse diffusion
+    Denoise(DenoiseArgs),
+    /// Go from one picture to another through their latents, or from one seed to another through noise
+    Interpolate(InterpolateArgs),
     /// List the devices that can compute, and what they can do
     Devices(JsonArgs),
     /// Compare every kernel with its twin on a device: what to run first on a strange GPU
@@ -90,6 +104,15 @@ pub(crate) struct DrawArgs {
     /// Pictures; each further one has the next seed
     #[arg(short, long, visible_alias = "batch-size", default_value_t = 1)]
     pub batch: usize,
+    /// Start from this PNG or JPEG file with noise added, instead of from noise alone (image to image)
+    #[arg(short, long, visible_alias = "init-img", value_name = "FILE")]
+    pub init_image: Option<PathBuf>,
+    /// How much of that picture is redrawn: the last STEPS x STRENGTH steps are run, rounded down; 0.8 when not given
+    #[arg(long, visible_alias = "denoising-strength", value_name = "0..1", requires = "init_image")]
+    pub strength: Option<f64>,
+    /// What becomes of a picture whose proportions are not those of -W and -H
+    #[arg(long, value_enum, default_value_t)]
+    pub fit: Fit,
     /// 2 leaves out the text encoder's last layer for the prompt (not the negative one), 3 the last two ...
     #[arg(long, default_value_t = 1)]
     pub clip_skip: usize,
@@ -115,7 +138,8 @@ pub(crate) struct ArchArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SizeArgs {
-    /// Pixels across, a multiple of 8; what the model was trained on when not given
+    /// Pixels across, a multiple of 8; when not given, those of a picture that is started from, else what the model was
+    /// trained on
     #[arg(short = 'W', long)]
     pub width: Option<usize>,
     /// Pixels down, a multiple of 8
@@ -182,7 +206,7 @@ pub(crate) struct GenerateArgs {
     pub draw: DrawArgs,
     /// Draw each line of a file (- for standard input), the model opened once: a prompt, or a JSON object with "prompt" and,
     /// where they differ from the command line's, "negative_prompt", "seed", "width", "height", "steps", "cfg_scale",
-    /// "guidance_rescale", "sampler", "schedule", "clip_skip"
+    /// "guidance_rescale", "sampler", "schedule", "clip_skip", "init_image", "strength"
     #[arg(long, value_name = "FILE", conflicts_with_all = ["positional", "prompt", "latents_out", "steps_dir"])]
     pub from_file: Option<PathBuf>,
     /// The picture; several are numbered, those of a file by their line

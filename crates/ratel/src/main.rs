@@ -10,8 +10,11 @@ mod args;
 mod commands;
 mod failure;
 mod output;
+mod picture;
+mod plot;
 mod progress;
 mod shape;
+mod sheet;
 mod tensors;
 mod units;
 
@@ -25,6 +28,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Generate(args) => commands::generate::run(args),
+        Command::Encode(args) => commands::encode::run(args),
+        Command::Decode(args) => commands::decode::run(args),
+        Command::Diffuse(args) => commands::diffuse::run(args),
+        Command::Denoise(args) => commands::denoise::run(args),
+        Command::Interpolate(args) => commands::interpolate::run(args),
         Command::Devices(args) => commands::devices::run(args),
         Command::Selftest(args) => commands::selftest::run(args),
         Command::Info(args) => commands::info::run(args),

@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Creates `path` with what `write` writes; what was there before stays until then.
 ///
@@ -103,6 +103,55 @@ impl Parameters<'_> {
             }
         });
         text + &settings.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The path of picture `i` of `count`: `name.png` alone, else `name_1.png`, `name_2.png` ...
+pub(crate) fn numbered(path: &Path, i: usize, count: usize) -> PathBuf {
+    if count == 1 { path.to_owned() } else { with_suffix(path, &format!("_{}", i + 1)) }
+}
+
+/// `name.png` with `suffix` before its extension.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
+    path.with_file_name(format!("{stem}{suffix}{extension}"))
+}
+
+/// Where the files of a command go that writes several: a picture and others beside it under its name, or a folder.
+pub(crate) struct Place {
+    /// The picture.
+    pub picture: PathBuf,
+    /// Whether there is a folder, and so room for more.
+    pub folder: Option<PathBuf>,
+}
+
+impl Place {
+    /// `output` as a PNG file if it ends so, else as a folder, which is made, with `NAME.png` in it.
+    ///
+    /// # Errors
+    /// A place that can't be written to; a file with another ending.
+    pub(crate) fn new(output: &Path, name: &str) -> Result<Self, Failure> {
+        let ending = output.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let place = match ending.as_deref() {
+            Some("png") if !output.is_dir() => Place { picture: output.to_owned(), folder: None },
+            Some(ending) if !output.is_dir() => {
+                let what = format!("-o {}: pictures are written as .png, not .{ending}", output.display());
+                return Err(Failure::Usage(what));
+            }
+            _ => {
+                let failed = |source| Failure::Write { path: output.to_owned(), source };
+                std::fs::create_dir_all(output).map_err(failed)?;
+                Place { picture: output.join(format!("{name}.png")), folder: Some(output.to_owned()) }
+            }
+        };
+        check_writable(&place.picture)?;
+        Ok(place)
+    }
+
+    /// The file beside the picture that has another ending.
+    pub(crate) fn beside(&self, ending: &str) -> PathBuf {
+        self.picture.with_extension(ending)
     }
 }
 

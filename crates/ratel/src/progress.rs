@@ -1,7 +1,7 @@
 //! Progress on standard error, with time left.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ratel_diffusion::pipeline::{Event, Watcher};
+use ratel_diffusion::pipeline::{Event, Seen, Watcher};
 use ratel_tensor::HostTensor;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     pub tensors: BTreeMap<String, HostTensor>,
     /// Their names, in that order.
     pub order: Vec<String>,
+    /// The steps that were seen from within.
+    pub seen: Vec<Seen>,
 }
 
 impl Progress {
@@ -60,6 +62,10 @@ impl Watcher for Progress {
         if self.tensors.insert(name.to_owned(), value).is_none() {
             self.order.push(name.to_owned());
         }
+    }
+
+    fn seen(&mut self, seen: Seen) {
+        self.seen.push(seen);
     }
 }
 

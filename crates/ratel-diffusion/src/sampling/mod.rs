@@ -24,7 +24,7 @@ mod unipc;
 pub use config::{FinalSigma, SamplerChoice, SamplerConfig, SchedulerFile, SolverType, Variance};
 pub use error::SamplerError;
 pub use names::{Sampler, Schedule, parse_prediction, parse_random_source, parse_spacing};
-pub use prediction::Prediction;
+pub use prediction::{Factors, Prediction};
 pub use program::{Action, Combine, MOST_TERMS, ModelCall, NoiseLevel, Reg, Run, Step, run_on_host};
 
 /// Plans a run.

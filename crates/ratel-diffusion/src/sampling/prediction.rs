@@ -1,6 +1,6 @@
 //! What the model predicts, and what that says about the image and the noise.
 
-use super::program::Linear;
+use super::program::{Linear, NoiseLevel, Reg};
 
 /// diffusers' `prediction_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub(super) struct Halves {
     pub(super) epsilon: Linear,
 }
 
+/// The image and the noise in a latent, each as a factor of the latent and one of the model's answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factors {
+    /// The image is `x0[0] * latent + x0[1] * answer`.
+    pub x0: [f64; 2],
+    /// The noise, likewise.
+    pub epsilon: [f64; 2],
+}
+
 impl Prediction {
     /// Splits x, whose level is (alpha, sigma) with alpha^2 + sigma^2 = 1, by the model's output m.
     pub(super) fn split(self, x: Linear, m: Linear, alpha: f64, sigma: f64) -> Halves {
@@ -29,6 +38,19 @@ impl Prediction {
         }
     }
 
+    /// The image and the noise in a latent x of this level, whatever the sampler's scaling, as factors of x and of the
+    /// model's answer. Zero SNR leaves nothing to divide by: the factors are then infinite unless the model predicts v.
+    pub fn factors(self, level: NoiseLevel) -> Factors {
+        // the model sees x / size = alpha x0 + sigma epsilon with alpha^2 + sigma^2 = 1
+        let size = level.signal.hypot(level.noise);
+        let seen = 1.0 / size * Linear::from(Reg::X);
+        let Halves { x0, epsilon } = self.split(seen, Reg::Model.into(), level.signal / size, level.noise / size);
+        Factors {
+            x0: [x0.factor(Reg::X), x0.factor(Reg::Model)],
+            epsilon: [epsilon.factor(Reg::X), epsilon.factor(Reg::Model)],
+        }
+    }
+
     /// The image in x = x0 + sigma epsilon, where the model has seen x / sqrt(sigma^2 + 1).
     pub(super) fn x0_in_sigma_space(self, x: Linear, m: Linear, sigma: f64) -> Linear {
         let variance = sigma * sigma + 1.0;
@@ -36,6 +58,33 @@ impl Prediction {
             Prediction::Epsilon => x - sigma * m,
             Prediction::Sample => m,
             Prediction::V => x / variance - sigma / variance.sqrt() * m,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NoiseLevel, Prediction};
+
+    /// Of a latent that is made of a known image and known noise, each kind of answer gives both back, in either scaling.
+    #[test]
+    fn image_and_noise_come_back() {
+        let (image, epsilon) = (0.7, -1.3);
+        for (signal, noise) in [(1.0, 14.6), (1.0, 0.03), (0.8, 0.6), (0.07, 0.9975)] {
+            let latent = signal * image + noise * epsilon;
+            // as the model sees it, signal^2 + noise^2 = 1
+            let (alpha, sigma) = (signal / f64::hypot(signal, noise), noise / f64::hypot(signal, noise));
+            for (prediction, answer) in [
+                (Prediction::Epsilon, epsilon),
+                (Prediction::V, alpha * epsilon - sigma * image),
+                (Prediction::Sample, image),
+            ] {
+                let factors = prediction.factors(NoiseLevel { signal, noise });
+                let of = |[of_latent, of_answer]: [f64; 2]| of_latent * latent + of_answer * answer;
+                let found = (of(factors.x0), of(factors.epsilon));
+                let near = (found.0 - image).abs() < 1e-9 && (found.1 - epsilon).abs() < 1e-9;
+                assert!(near, "{prediction:?} at {signal}, {noise}: {found:?}");
+            }
         }
     }
 }

@@ -267,6 +267,13 @@ fn drop_dead_stores(steps: &mut [Step]) {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Linear(Vec<(Reg, f64)>);
 
+impl Linear {
+    /// A register's coefficient; 0 where it is not in the sum.
+    pub(super) fn factor(&self, reg: Reg) -> f64 {
+        self.0.iter().filter(|(mine, _)| *mine == reg).map(|(_, factor)| factor).sum()
+    }
+}
+
 impl From<Reg> for Linear {
     fn from(reg: Reg) -> Linear {
         Linear(vec![(reg, 1.0)])

@@ -220,6 +220,9 @@ impl Bench<'_> {
             observe: vec![],
             observe_steps: vec![],
             keep_steps: false,
+            init: None,
+            variation: None,
+            reveal: None,
         };
         let (mut times, mut firsts) = (Vec::new(), Vec::new());
         for run in 0..=self.args.runs {

@@ -4,7 +4,7 @@ use crate::Failure;
 use crate::args::DrawArgs;
 use serde::Deserialize;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a line asks for.
 #[derive(Debug)]
@@ -86,6 +86,8 @@ struct Settings {
     sampler: Option<String>,
     schedule: Option<String>,
     clip_skip: Option<usize>,
+    init_image: Option<PathBuf>,
+    strength: Option<f64>,
 }
 
 impl Settings {
@@ -102,6 +104,8 @@ impl Settings {
         draw.sampler = self.sampler.or(draw.sampler);
         draw.schedule = self.schedule.or(draw.schedule);
         draw.clip_skip = self.clip_skip.unwrap_or(draw.clip_skip);
+        draw.init_image = self.init_image.or(draw.init_image);
+        draw.strength = self.strength.or(draw.strength);
         draw.negative_prompt = self.negative_prompt.unwrap_or(draw.negative_prompt);
         draw
     }

@@ -1,15 +1,14 @@
 use super::from_file::{self, Line};
-use super::setup;
+use super::setup::{self, Origin};
 use crate::args::GenerateArgs;
-use crate::output::{Parameters, check_writable, write_png};
+use crate::output::{check_writable, numbered, with_suffix, write_png};
 use crate::progress::Progress;
 use crate::{Failure, tensors};
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Drawn, Request, draw};
-use ratel_diffusion::sampling::SamplerConfig;
 use ratel_engine::Engine;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use std::time::Instant;
 struct Job {
     line: Line,
     request: Request,
-    sampler: SamplerConfig,
+    origin: Origin,
     names: Vec<PathBuf>,
 }
 
@@ -49,9 +48,9 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
     let mut jobs = Vec::new();
     for (line, names) in lines.into_iter().zip(names) {
         let made = setup::request(&line.draw, &model);
-        let (mut request, sampler) = made.map_err(|failure| of_line(line.number, failure))?;
+        let (mut request, origin) = made.map_err(|failure| of_line(line.number, failure))?;
         request.keep_steps = args.steps_dir.is_some();
-        jobs.push(Job { line, request, sampler, names });
+        jobs.push(Job { line, request, origin, names });
     }
     let run = &args.draw.run;
     let engine = setup::tuned(setup::engine(&run.device, run.shaders.as_deref())?, args.draw.tune.tune);
@@ -85,7 +84,7 @@ fn finish(args: &GenerateArgs, engine: &Engine, model: &Model, stop: &AtomicBool
     for cut in &drawn.cut {
         eprintln!("note: {place}the prompt is longer than the text encoder reads; left out: {cut}");
     }
-    write_all(args, names, request, &drawn, |i| parameters(job, model, i))?;
+    write_all(args, names, request, &drawn, |i| setup::parameters(&line.draw, request, &job.origin, model, i))?;
 
     if args.json {
         let seeds = (0..).map(|i| request.seed.wrapping_add(i));
@@ -135,29 +134,6 @@ fn write_all(
     Ok(())
 }
 
-/// What made picture number `i`.
-fn parameters(job: &Job, model: &Model, i: usize) -> String {
-    let Job { line: Line { draw, .. }, request, sampler, .. } = job;
-    let mut settings = vec![
-        ("Steps", draw.steps.unwrap_or(model.defaults.steps).to_string()),
-        ("Sampler", sampler.sampler.name().to_owned()),
-        ("Schedule type", format!("{:?}", sampler.curve).to_lowercase()),
-        ("CFG scale", request.cfg_scale.to_string()),
-        ("Seed", request.seed.wrapping_add(i as u64).to_string()),
-        ("Size", format!("{}x{}", request.width, request.height)),
-        ("Model", model.name.clone()),
-    ];
-    if request.clip_skip > 1 {
-        settings.push(("Clip skip", request.clip_skip.to_string()));
-    }
-    if request.guidance_rescale > 0.0 {
-        settings.push(("Guidance rescale", request.guidance_rescale.to_string()));
-    }
-    settings.push(("RNG", format!("{:?}", draw.rng).to_lowercase()));
-    settings.push(("Version", format!("ratel {}", env!("CARGO_PKG_VERSION"))));
-    Parameters { prompt: &request.prompt, negative_prompt: &request.negative_prompt, settings }.text()
-}
-
 /// The pictures of each line: `output.png`, or `output_1.png`, `output_2.png` ... of several; of a file's third line
 /// `output_0003.png`, or `output_0003_1.png`, `output_0003_2.png` ...
 fn all_names(args: &GenerateArgs, lines: &[Line]) -> Result<Vec<Vec<PathBuf>>, Failure> {
@@ -167,15 +143,4 @@ fn all_names(args: &GenerateArgs, lines: &[Line]) -> Result<Vec<Vec<PathBuf>>, F
         None => args.output.clone(),
     };
     Ok(lines.iter().map(|line| (0..count).map(|i| numbered(&of_line(line), i, count)).collect()).collect())
-}
-
-fn numbered(path: &Path, i: usize, count: usize) -> PathBuf {
-    if count == 1 { path.to_owned() } else { with_suffix(path, &format!("_{}", i + 1)) }
-}
-
-/// `name.png` with `suffix` before its extension.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
-    path.with_file_name(format!("{stem}{suffix}{extension}"))
 }

@@ -38,18 +38,18 @@ fn record(mut args: ProfileRunArgs) -> Result<(), Failure> {
     }
     args.draw.seed.get_or_insert(0);
     let model = setup::model_to_draw_with(&args.draw)?;
-    let (request, sampler) = setup::request(&args.draw, &model)?;
+    let (request, origin) = setup::request(&args.draw, &model)?;
     let steps = steps_range(args.steps_range.as_deref(), request.run.steps.len())?;
     let engine = setup::engine_to_time(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
     let prepared = Prepared { engine, model, request, stop: setup::stop_on_ctrl_c()? };
 
     if !args.json {
         let Request { width, height, run, .. } = &prepared.request;
-        let (model, sampler) = (&prepared.model.name, sampler.sampler.name());
+        let (model, sampler) = (&prepared.model.name, origin.sampler.sampler.name());
         let engine = prepared.engine.name();
         println!("{model}, {width}x{height}, {} steps of {sampler} on {engine}", run.steps.len());
     }
-    let profile = profile(&args, &prepared, sampler.sampler.name(), steps)?;
+    let profile = profile(&args, &prepared, origin.sampler.sampler.name(), steps)?;
     if let (Some(path), Some(format)) = (&args.output, format) {
         write_whole(path, |out| format.write(&profile, out))?;
     }

@@ -1,18 +1,23 @@
 //! What commands that draw have in common: from arguments to a device, a model and a request.
 
 use crate::args::{Arch, ArchArgs, DrawArgs, ModelArgs, PrecisionArg, Rng, RunArgs, SizeArgs, Tune};
+use crate::output::Parameters;
+use crate::picture::{self, Read, Wanted};
 use crate::{Failure, progress};
 use ratel_diffusion::DiffusionError;
+use ratel_diffusion::autoencoder::Picture;
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Precision, Request, latent_size};
-use ratel_diffusion::random::RandomSource;
+use ratel_diffusion::random::{Generator, RandomSource};
 use ratel_diffusion::sampling::{
     Sampler, SamplerChoice, SamplerConfig, SamplerError, Schedule, parse_prediction, parse_spacing,
 };
+use ratel_diffusion::stage::Stage;
 use ratel_engine::{DeviceChoice, Engine, EngineOptions, Tuning, cache_folder};
 use ratel_graph::Rule;
 use ratel_kernels::Shaders;
 use ratel_models::Architecture;
+use ratel_tensor::HostTensor;
 use ratel_weights::{Checkpoint, Files};
 use std::path::Path;
 use std::sync::Arc;
@@ -150,6 +155,72 @@ pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     Ok(Prepared { engine, model, request, stop: stop_on_ctrl_c()? })
 }
 
+/// A model on a device, for commands that run parts of it.
+pub(crate) struct Parts {
+    pub engine: Engine,
+    pub model: Model,
+    precision: Precision,
+    rules: Vec<Rule>,
+    /// Set by Ctrl-C.
+    stop: Arc<AtomicBool>,
+}
+
+impl Parts {
+    /// `model` on the device of the arguments.
+    pub(crate) fn open(model: Model, run: &RunArgs) -> Result<Self, Failure> {
+        let rules = rules(run)?;
+        let engine = engine(&run.device, run.shaders.as_deref())?;
+        Ok(Parts { engine, model, precision: precision(run), rules, stop: stop_on_ctrl_c()? })
+    }
+
+    pub(crate) fn stage(&self) -> Stage<'_> {
+        let Parts { engine, model, precision, rules, stop } = self;
+        Stage { engine, model, precision: *precision, rules, observe: &[], stop }
+    }
+}
+
+/// A file's picture in the size that is wanted of it, with a line on standard error where it had to be changed, or is
+/// much larger than what the model was trained on.
+pub(crate) fn picture(path: &Path, wanted: Wanted, model: &Model) -> Result<Picture, Failure> {
+    Ok(read_picture(path, wanted, model)?.picture)
+}
+
+fn read_picture(path: &Path, wanted: Wanted, model: &Model) -> Result<Read, Failure> {
+    if !model.has_encoder() {
+        return Err(DiffusionError::NoEncoder { model: model.name.clone() }.into());
+    }
+    let read = picture::read(path, wanted, model.latent_scale())?;
+    let picture = &read.picture;
+    latent_size(model, picture.width, picture.height)?;
+    if let Some(note) = &read.note {
+        eprintln!("note: {note}");
+    }
+    let native = model.native_latents * model.latent_scale();
+    if wanted.width.is_none() && wanted.height.is_none() && picture.width * picture.height > 4 * native * native {
+        eprintln!(
+            "note: {} is {}x{}, and {} was trained on {native}x{native}: -W {native} makes it smaller",
+            path.display(),
+            picture.width,
+            picture.height,
+            model.name
+        );
+    }
+    Ok(read)
+}
+
+/// Standard normal noise of a seed, drawn as one picture's `(1, C, H, W)`, as `(1, H, W, C)`.
+pub(crate) fn noise(rng: Rng, seed: u64, [h, w, c]: [usize; 3]) -> HostTensor {
+    let values = Generator::new(source(rng), seed).normal(h * w * c);
+    HostTensor::new([1, c, h, w], values).channels_last()
+}
+
+fn source(rng: Rng) -> RandomSource {
+    match rng {
+        Rng::Torch => RandomSource::Torch,
+        Rng::Philox => RandomSource::Philox,
+    }
+}
+
 /// The model, with a line on standard error where what it predicts is a guess and no argument says.
 pub(crate) fn model_to_draw_with(args: &DrawArgs) -> Result<Model, Failure> {
     let model = model(&args.model)?;
@@ -159,8 +230,18 @@ pub(crate) fn model_to_draw_with(args: &DrawArgs) -> Result<Model, Failure> {
     Ok(model)
 }
 
+/// What a request was made of.
+pub(crate) struct Origin {
+    /// What its run was planned from.
+    pub sampler: SamplerConfig,
+    /// How much of a picture is redrawn.
+    strength: f64,
+    /// That picture's size in its file, across and down.
+    init_size: Option<[usize; 2]>,
+}
+
 /// What the arguments ask of a model, and what its run was planned from.
-pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, SamplerConfig), Failure> {
+pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, Origin), Failure> {
     let usage = |what: &str| Failure::Usage(what.to_owned());
     let prompt = args.positional.as_ref().or(args.prompt.as_ref());
     let prompt = prompt.ok_or_else(|| usage("no prompt; write one in quotes after the command, \"\" for none"))?;
@@ -184,12 +265,31 @@ pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, Sample
     choice.spacing = args.spacing.as_deref().map(parse_spacing).transpose().map_err(refused)?;
     choice.prediction = args.prediction.as_deref().map(parse_prediction).transpose().map_err(refused)?;
 
-    let (width, height) = size(&args.size, model)?;
-    let (sampler, run) =
-        model.sampler(&choice, args.steps.unwrap_or(model.defaults.steps)).map_err(|error| match error {
-            DiffusionError::Sampler(error) => refused(error),
-            other => other.into(),
-        })?;
+    let init = match &args.init_image {
+        Some(path) => {
+            let wanted = Wanted { width: args.size.width, height: args.size.height, fit: args.fit };
+            Some(read_picture(path, wanted, model)?)
+        }
+        None => None,
+    };
+    let (width, height) = match &init {
+        Some(read) => (read.picture.width, read.picture.height),
+        None => size(&args.size, model)?,
+    };
+    let steps = args.steps.unwrap_or(model.defaults.steps);
+    // diffusers' default
+    let strength = if init.is_some() { args.strength.unwrap_or(0.8) } else { 1.0 };
+    if !(0.0..=1.0).contains(&strength) || (steps > 0 && steps as f64 * strength < 1.0) {
+        let least = 1.0 / steps.max(1) as f64;
+        return Err(Failure::Usage(format!(
+            "--strength {strength} of {steps} steps leaves none to run; it takes a number from {least:.3} to 1"
+        )));
+    }
+    let (sampler, run) = model.sampler_for_strength(&choice, steps, strength).map_err(|error| match error {
+        DiffusionError::Sampler(error) => refused(error),
+        other => other.into(),
+    })?;
+    let origin = Origin { sampler, strength, init_size: init.as_ref().map(|read| read.own) };
     let request = Request {
         prompt: prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
@@ -199,10 +299,7 @@ pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, Sample
         cfg_scale: args.cfg_scale.unwrap_or(model.defaults.guidance_scale),
         guidance_rescale: args.guidance_rescale.unwrap_or(model.defaults.guidance_rescale),
         seed: args.seed.unwrap_or_else(random_seed),
-        noise: match args.rng {
-            Rng::Torch => RandomSource::Torch,
-            Rng::Philox => RandomSource::Philox,
-        },
+        noise: source(args.rng),
         batch: args.batch,
         clip_skip: args.clip_skip,
         precision: precision(&args.run),
@@ -210,8 +307,59 @@ pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, Sample
         observe: vec![],
         observe_steps: vec![0],
         keep_steps: false,
+        init: init.map(|read| read.picture),
+        variation: None,
+        reveal: None,
     };
-    Ok((request, sampler))
+    Ok((request, origin))
+}
+
+/// Says on standard error what did not fit into the text encoder.
+pub(crate) fn say_what_was_cut(cut: &[String]) {
+    for words in cut {
+        eprintln!("note: the prompt is longer than the text encoder reads; left out: {words}");
+    }
+}
+
+/// What made picture number `i` of a request, as the field's programs write it.
+pub(crate) fn parameters(draw: &DrawArgs, request: &Request, origin: &Origin, model: &Model, i: usize) -> String {
+    let mut settings = vec![
+        ("Steps", draw.steps.unwrap_or(model.defaults.steps).to_string()),
+        ("Sampler", origin.sampler.sampler.name().to_owned()),
+        ("Schedule type", format!("{:?}", origin.sampler.curve).to_lowercase()),
+        ("CFG scale", request.cfg_scale.to_string()),
+        ("Seed", request.seed.wrapping_add(i as u64).to_string()),
+        ("Size", format!("{}x{}", request.width, request.height)),
+        ("Model", model.name.clone()),
+    ];
+    if let Some([width, height]) = origin.init_size {
+        settings.push(("Denoising strength", origin.strength.to_string()));
+        settings.push(("Init image size", format!("{width}x{height}")));
+    }
+    if let Some(variation) = request.variation {
+        settings.push(("Variation seed", variation.seed.wrapping_add(i as u64).to_string()));
+        settings.push(("Variation seed strength", variation.strength.to_string()));
+    }
+    if request.clip_skip > 1 {
+        settings.push(("Clip skip", request.clip_skip.to_string()));
+    }
+    if request.guidance_rescale > 0.0 {
+        settings.push(("Guidance rescale", request.guidance_rescale.to_string()));
+    }
+    settings.push(("RNG", format!("{:?}", draw.rng).to_lowercase()));
+    settings.push(version());
+    Parameters { prompt: &request.prompt, negative_prompt: &request.negative_prompt, settings }.text()
+}
+
+/// The same for what no prompt made.
+pub(crate) fn plain_parameters(model: &Model, mut settings: Vec<(&'static str, String)>) -> String {
+    settings.push(("Model", model.name.clone()));
+    settings.push(version());
+    Parameters { prompt: "", negative_prompt: "", settings }.text()
+}
+
+fn version() -> (&'static str, String) {
+    ("Version", format!("ratel {}", env!("CARGO_PKG_VERSION")))
 }
 
 /// Settings of a sampler that make no sense are mistakes on the command line.

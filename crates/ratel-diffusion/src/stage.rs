@@ -1,0 +1,81 @@
+//! A model on a device: what the stages of a run, and the commands that run one stage alone, have in common.
+
+use crate::DiffusionError;
+use crate::model::Model;
+use crate::pipeline::{Event, LOADING, Precision, Watcher, target};
+use ratel_engine::{Engine, EngineError, Hooks, Progress, Session, WeightSink, WeightSource};
+use ratel_graph::{Finished, Plan, PlanOptions, Rule};
+use ratel_tensor::{Elem, HostTensor};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A model, the device that it runs on, and how.
+#[derive(Clone, Copy)]
+pub struct Stage<'a> {
+    /// The device.
+    pub engine: &'a Engine,
+    /// The model.
+    pub model: &'a Model,
+    /// The type of numbers.
+    pub precision: Precision,
+    /// Fusion rules to apply.
+    pub rules: &'a [Rule],
+    /// Modules whose outputs go to [`Watcher::tensor`].
+    pub observe: &'a [String],
+    /// Stops what runs when set.
+    pub stop: &'a AtomicBool,
+}
+
+impl Stage<'_> {
+    pub(crate) fn plan(&self, graph: Finished) -> Result<Plan, DiffusionError> {
+        self.engine.mark(LOADING, None);
+        let options = PlanOptions { rules: self.rules.to_vec(), observe: self.observe.to_vec() };
+        Ok(graph.plan(&target(self.engine, self.precision, self.model.elem)?, &options)?)
+    }
+
+    /// Weights of a plan on their way to the device.
+    pub(crate) fn load(
+        &self,
+        plan: Plan,
+        name: &'static str,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Session, DiffusionError> {
+        let source = Stoppable { source: &*self.model.weights, stop: self.stop };
+        let progress = &mut |at: Progress| watcher.event(Event::Loading(name, at.done, at.total));
+        Ok(self.engine.load(plan, &source, progress)?)
+    }
+
+    /// Runs a session, showing what is observed.
+    pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
+        let mut hooks = Hooks { cancel: Some(self.stop), ..Hooks::default() };
+        session.run_observed(&mut hooks, &mut |observed, values| {
+            let value = HostTensor::new(observed.shape, values).channels_first();
+            watcher.tensor(&format!("{prefix}{}", observed.name), value);
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {
+        session.run(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
+        Ok(())
+    }
+}
+
+/// Weights whose loading can be stopped.
+struct Stoppable<'a> {
+    source: &'a dyn WeightSource,
+    stop: &'a AtomicBool,
+}
+
+impl WeightSource for Stoppable<'_> {
+    fn read(
+        &self,
+        weight: &ratel_graph::Weight,
+        elem: Elem,
+        sink: &mut WeightSink,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(EngineError::Cancelled.into());
+        }
+        self.source.read(weight, elem, sink)
+    }
+}
