@@ -16,6 +16,7 @@ use ratel_kernels::group_norm_stats::GroupNormStats;
 use ratel_kernels::guidance::Guidance;
 use ratel_kernels::layer_norm::LayerNorm;
 use ratel_kernels::matmul::Matmul;
+use ratel_kernels::posterior::Posterior;
 use ratel_kernels::rgb8::Rgb8;
 use ratel_kernels::roof_copy::RoofCopy;
 use ratel_kernels::roof_empty::RoofEmpty;
@@ -199,6 +200,10 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
         "scale_latents" => {
             let (count, copies) = (f.size("count"), f.size_or("copies", 2, "2"));
             ScaleLatents { count, copies, scale: 0.5, shift: 0.0 }.into()
+        }
+        "posterior" => {
+            let (pixels, channels) = (f.size("pixels"), f.size_or("channels", 4, "4"));
+            Posterior { pixels, channels, scale: 0.18215, shift: 0.0 }.into()
         }
         "rgb8" => Rgb8 { count: f.size("count") }.into(),
         "to_vector" => ToVector { count: f.size("count") }.into(),
