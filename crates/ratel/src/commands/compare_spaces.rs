@@ -5,13 +5,14 @@ use super::setup;
 use crate::args::CompareSpacesArgs;
 use crate::units::{seconds, si};
 use crate::{Failure, progress};
+use clap::ValueEnum;
 use indicatif::ProgressBar;
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{self, latent_size};
 use ratel_engine::{Engine, Hooks, Summary};
-use ratel_graph::{Finished, Plan, PlanOptions};
-use ratel_kernels::Target;
+use ratel_graph::{Finished, Plan, PlanError, PlanOptions};
+use ratel_kernels::{Limits, Target};
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +36,8 @@ struct Work {
     bytes: f64,
     /// What it takes in memory.
     memory: u64,
+    /// Whether a tensor in it is larger than any buffer of the device.
+    too_large: bool,
     time: Option<Time>,
 }
 
@@ -63,6 +66,8 @@ struct Bench<'a> {
     args: &'a CompareSpacesArgs,
     engine: &'a Engine,
     target: Target,
+    /// The same without limits on buffers.
+    unlimited: Target,
     options: PlanOptions,
     spinner: ProgressBar,
     stop: &'a AtomicBool,
@@ -70,7 +75,8 @@ struct Bench<'a> {
 
 /// Plans and times a step of each network at each size.
 pub(crate) fn run(args: CompareSpacesArgs) -> Result<(), Failure> {
-    if !(1..=100).contains(&args.runs) || !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
+    let fits = (1..=100).contains(&args.runs) && (0.0..=3600.0).contains(&args.seconds);
+    if !fits {
         return Err(Failure::Usage("--runs takes 1 to 100, and --seconds 0 to 3600".to_owned()));
     }
     let mut networks = networks(&args)?;
@@ -90,7 +96,9 @@ pub(crate) fn run(args: CompareSpacesArgs) -> Result<(), Failure> {
     let options = PlanOptions { rules: setup::rules(&args.run)?, observe: vec![] };
     let stop = setup::stop_on_ctrl_c()?;
     let spinner = progress::spinner();
-    let bench = Bench { args: &args, engine: &engine, target, options, spinner, stop: &stop };
+    let limits = Limits { binding_bytes: u64::MAX, buffer_bytes: u64::MAX, ..target.limits };
+    let unlimited = Target { limits, ..target };
+    let bench = Bench { args: &args, engine: &engine, target, unlimited, options, spinner, stop: &stop };
     let rows = bench.rows(&mut networks, &sizes);
     bench.spinner.finish_and_clear();
     let rows = rows?;
@@ -114,7 +122,9 @@ fn networks(args: &CompareSpacesArgs) -> Result<Vec<Network>, Failure> {
         return Err(Failure::Usage(what));
     }
     let trained_on = |model: &Model| Some(model.native_latents * model.latent_scale());
-    let (trained, name) = (trained_on(&latent), latent.name.clone());
+    let known = args.arch.arch.as_ref().and_then(ValueEnum::to_possible_value);
+    let name = known.map_or(latent.name.clone(), |known| known.get_name().to_owned());
+    let trained = trained_on(&latent);
     let pixels = format!("{name}'s UNet, on pixels");
     let mut all = vec![
         Network { name, trained_on: trained.filter(|_| args.arch.arch.is_none()), model: latent, rate: None },
@@ -138,8 +148,8 @@ impl Bench<'_> {
     fn rows(&self, networks: &mut [Network], sizes: &[usize]) -> Result<Vec<Row>, Failure> {
         let mut texts = Vec::new();
         for network in networks.iter_mut() {
-            let text = self.work(&network.model, network.model.text_graph(2, 1)?, "text encoder", None)?;
-            texts.push(text);
+            let model = &network.model;
+            texts.push(self.work(model, || model.text_graph(2, 1), "text encoder", None)?);
         }
         let mut rows = Vec::new();
         for side in sizes {
@@ -149,10 +159,10 @@ impl Bench<'_> {
                 // for the first size, that of the text encoder, which is soon told
                 let rate = network.rate.or_else(|| texts[i].rate());
                 let name = format!("{} at {side}x{side}", network.name);
-                let step = self.work(model, model.unet_graph(2, h, w)?, &name, rate)?;
+                let step = self.work(model, || model.unet_graph(2, h, w), &name, rate)?;
                 let decoder = match model.space() {
                     Space::Image => Work::default(),
-                    Space::Latent => self.work(model, model.vae_graph(1, h, w)?, &name, step.rate().or(rate))?,
+                    Space::Latent => self.work(model, || model.vae_graph(1, h, w), &name, step.rate().or(rate))?,
                 };
                 let once = texts[i].and(decoder, model.space() == Space::Latent);
                 network.rate = step.rate().or(network.rate);
@@ -169,18 +179,31 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    /// Plans a component, and runs it unless its work, at this rate, would take too long.
-    fn work(&self, model: &Model, graph: Finished, name: &str, rate: Option<f64>) -> Result<Work, Failure> {
+    /// Plans a component, and runs it unless its work, at this rate, would take too long, or the device can't hold it.
+    fn work(
+        &self,
+        model: &Model,
+        graph: impl Fn() -> Result<Finished, DiffusionError>,
+        name: &str,
+        rate: Option<f64>,
+    ) -> Result<Work, Failure> {
         self.spinner.set_message(format!("{name}: planning"));
-        let plan = graph.plan(&self.target, &self.options).map_err(DiffusionError::from)?;
+        let (plan, too_large) = match graph()?.plan(&self.target, &self.options) {
+            Err(PlanError::TooLarge { .. }) => (graph()?.plan(&self.unlimited, &self.options), true),
+            plan => (plan, false),
+        };
+        let plan = plan.map_err(DiffusionError::from)?;
         let costs = plan.steps.iter().map(|step| step.op.cost(&self.target));
         let (flops, bytes) = costs.fold((0.0, 0.0), |(flops, bytes), cost| (flops + cost.flops, bytes + cost.bytes));
         let memory = plan.activation_bytes() + plan.weight_bytes();
         let expected = rate.map(|rate| flops / rate);
         let runs = self.args.seconds > 0.0 && expected.is_none_or(|expected| expected <= self.args.seconds);
-        let time =
-            if runs { Some(Time::Measured(self.time(model, plan, name)?)) } else { expected.map(Time::Expected) };
-        Ok(Work { flops, bytes, memory, time })
+        let time = match () {
+            _ if too_large => None,
+            _ if runs => Some(Time::Measured(self.time(model, plan, name)?)),
+            _ => expected.map(Time::Expected),
+        };
+        Ok(Work { flops, bytes, memory, too_large, time })
     }
 
     /// The median of some runs on random inputs, after one to warm up, without loading.
@@ -214,6 +237,7 @@ impl Work {
             flops: self.flops + other.flops,
             bytes: self.bytes + other.bytes,
             memory: self.memory.max(other.memory),
+            too_large: self.too_large || other.too_large,
             time,
         }
     }
@@ -224,7 +248,7 @@ impl Work {
             Time::Measured(time) => Time::Measured(time * count as f64),
             Time::Expected(time) => Time::Expected(time * count as f64),
         });
-        Work { flops: self.flops * count as f64, bytes: self.bytes * count as f64, memory: self.memory, time }
+        Work { flops: self.flops * count as f64, bytes: self.bytes * count as f64, time, ..self }
     }
 }
 
@@ -252,7 +276,7 @@ impl Row {
     fn json(&self, network: &Network, steps: usize) -> serde_json::Value {
         let work = |work: Work| {
             json!({
-                "flops": work.flops, "bytes": work.bytes, "memory_bytes": work.memory,
+                "flops": work.flops, "bytes": work.bytes, "memory_bytes": work.memory, "fits_device": !work.too_large,
                 "seconds": work.time.map(Time::value),
                 "measured": work.time.map(|time| matches!(time, Time::Measured(_))),
             })
@@ -282,7 +306,7 @@ const HEADINGS: [&str; 11] = [
 /// A table, and under it what it shows.
 fn print(networks: &[Network], rows: &[Row], steps: usize) {
     let time = |work: &Work| match work.time {
-        None => "-".to_owned(),
+        None => if work.too_large { "too large" } else { "-" }.to_owned(),
         Some(Time::Measured(time)) => seconds(time),
         Some(Time::Expected(time)) => format!("~{}", seconds(time)),
     };
@@ -339,6 +363,11 @@ fn print(networks: &[Network], rows: &[Row], steps: usize) {
     let expected = |work: &Work| matches!(work.time, Some(Time::Expected(_)));
     if rows.iter().any(|row| expected(&row.picture(steps))) {
         println!("~ was not run, for its time (--seconds): it is the work at the rate of the size before it");
+    }
+    if rows.iter().any(|row| row.picture(steps).too_large) {
+        println!(
+            "too large: a tensor is beyond any buffer of this device; the figures are a plan's without that limit"
+        );
     }
     for Network { name, trained_on, .. } in networks {
         match trained_on {
