@@ -2,6 +2,8 @@
 
 #[path = "cli/pictures.rs"]
 mod pictures;
+#[path = "cli/spaces.rs"]
+mod spaces;
 
 use ratel_tests::fixtures::fixture;
 use ratel_tests::program::{Place, SMALL, TINY};

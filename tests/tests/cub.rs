@@ -1,6 +1,6 @@
 //! Cub, the model inside the program: that it is the folder `models/cub/`, and that it fits.
 
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{self, Drawn, Event, Precision, Request, Watcher};
 use ratel_diffusion::random::RandomSource;
 use ratel_diffusion::sampling::SamplerChoice;
@@ -85,6 +85,23 @@ fn it_fits() {
         assert_eq!(drawn.pictures[0].len(), 3 * width * height);
         assert!(drawn.latents.data.iter().all(|value| value.is_finite()), "{width}x{height}");
     }
+}
+
+/// What lies beside it, if the program was built with it: a model of pictures themselves, which knows cub's words.
+#[test]
+fn the_model_of_image_space_fits() {
+    if !ratel_cub::has(ratel_cub::PIXELS) {
+        return;
+    }
+    let checkpoint = Checkpoint::open(Files::Embedded(ratel_cub::FILES), Path::new(ratel_cub::PIXELS));
+    let pixels = Model::of_checkpoint(checkpoint.expect("it opens")).expect("it is a model");
+    pixels.check().expect("every tensor that the architecture needs, and no other");
+    assert_eq!((pixels.space(), pixels.native_latents, pixels.latent_channels()), (Space::Image, 32, 3));
+    let ids = |model: &Model| model.tokenizer.encode("a honey badger under a red star").expect("tokens").ids;
+    assert_eq!((ids(&pixels), &pixels.text.0), (ids(&cub()), &cub().text.0));
+    let drawn = draw(&pixels, "a red dragon", 32, 32);
+    assert_eq!(drawn.pictures[0].len(), 3 * 32 * 32);
+    assert!(drawn.pictures != draw(&pixels, "a blue fish", 32, 32).pictures, "another prompt, another picture");
 }
 
 /// The share of a picture's pixels, RGB, of which `is` is true.

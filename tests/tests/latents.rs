@@ -2,7 +2,7 @@
 
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::autoencoder::Picture;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{self, Denoised, Event, Precision, Request, Seen, Variation, Watcher};
 use ratel_diffusion::random::RandomSource;
 use ratel_diffusion::sampling::{Prediction, SamplerChoice, SamplerConfig};
@@ -126,6 +126,84 @@ fn a_variation_goes_from_one_seed_to_another() {
     assert!(half.relative_error(&own) > 0.05 && half.relative_error(&other) > 0.05, "halfway is neither");
 }
 
+/// Everything that went to the device.
+#[derive(Default)]
+struct Loads(Vec<Event>);
+
+impl Watcher for Loads {
+    fn event(&mut self, event: Event) {
+        if let Event::Loading(..) = event {
+            self.0.push(event);
+        }
+    }
+}
+
+#[test]
+fn variations_are_drawn_with_one_unet() {
+    for name in ["tiny", "tiny-pixels"] {
+        let model = model(name);
+        let stop = AtomicBool::new(false);
+        // one that keeps what the model said before, and one that draws noise at every step
+        for sampler in ["pndm", "dpm++2m", "euler_a"] {
+            let (mut request, _) = request(&model, Some(sampler), 1.0);
+            (request.width, request.height) = (16, 16);
+            let variations = [0.0, 0.3, 1.0].map(|strength| Variation { seed: 8, strength });
+            let mut loads = Loads::default();
+            let all = pipeline::denoise_variations(&Engine::twins(), &model, &request, &variations, &stop, &mut loads);
+            let mut once = Loads::default();
+            denoise(&model, &request, &mut once).expect("latents");
+            assert_eq!(loads.0, once.0, "{name} {sampler}: weights are loaded as for one run");
+            for (made, variation) in all.expect("latents").iter().zip(variations) {
+                request.variation = Some(variation);
+                let alone = denoise(&model, &request, &mut Kept::default()).expect("latents").latents;
+                assert!(made.latents == alone, "{name} {sampler}: {variation:?} is what it is alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn image_space_needs_no_decoder() {
+    let model = model("tiny-pixels");
+    assert_eq!((model.space(), model.latent_scale(), model.latent_channels()), (Space::Image, 1, 3));
+    let (mut request, _) = request(&model, None, 1.0);
+    (request.width, request.height) = (13, 9);
+    let drawn = pipeline::draw(&Engine::twins(), &model, &request, &AtomicBool::new(false), &mut Kept::default());
+    let drawn = drawn.expect("a picture");
+    assert_eq!(*drawn.latents.shape, [1, 3, 9, 13]);
+    let sample = drawn.latents.clone().channels_last();
+    for (byte, value) in drawn.pictures[0].iter().zip(&sample.data) {
+        let shade = 255.0 * (value / 2.0 + 0.5).clamp(0.0, 1.0);
+        assert!((f32::from(*byte) - shade).abs() < 0.501, "{byte} for {value}");
+    }
+    // nothing is to be drawn at full strength of a picture that is noise by then, but its trace
+    let (mut from, _) = self::request(&model, Some("ddim"), 0.34);
+    (from.width, from.height) = (13, 9);
+    from.init = Some(picture(13, 9));
+    let kept = denoise(&model, &from, &mut Kept::default()).expect("latents").latents;
+    let picture = picture(13, 9).tensor().expect("a picture");
+    assert!(
+        kept.relative_error(&picture) < sample.relative_error(&picture),
+        "a little strength stays near the picture"
+    );
+    for error in [model.vae_graph(1, 8, 8).err(), model.vae_encoder_graph(8, 8).err()] {
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("tiny-pixels") && error.contains("no VAE"), "{error}");
+    }
+}
+
+#[test]
+fn a_unet_is_moved_to_pixels() {
+    let latent = model("tiny");
+    let shapes = |model: &Model| model.unet.0.values().map(|shape| shape.count()).sum::<usize>();
+    let before = shapes(&latent);
+    let pixels = latent.on_pixels();
+    pixels.check().expect("it fits");
+    assert_eq!((pixels.space(), pixels.latent_channels()), (Space::Image, 3));
+    // one input channel and one output channel less: 8 kernels of 3x3 each, and a bias
+    assert_eq!(shapes(&pixels), before - 2 * 8 * 9 - 1);
+}
+
 /// A picture with an edge.
 fn picture(width: usize, height: usize) -> Picture {
     let rgb = (0..width * height * 3).map(|i| if i % (width * 3) < width { 220 } else { 30 }).collect();
@@ -193,7 +271,8 @@ fn what_can_not_be_done_is_refused() {
         let error = stage.encode(&empty, &HostTensor::zeros([1, 1, 1, 4]), &mut Kept::default());
         assert!(matches!(error, Err(DiffusionError::Size { .. })), "{width}x{height}");
     }
-    model.vae.0.retain(|key, _| !key.starts_with("encoder.") && !key.starts_with("quant_conv."));
+    let (catalogue, _) = model.vae.as_mut().expect("a VAE");
+    catalogue.retain(|key, _| !key.starts_with("encoder.") && !key.starts_with("quant_conv."));
     assert!(!model.has_encoder());
     model.check().expect("a decoder is enough for drawing");
     let error = model.vae_encoder_graph(64, 64).err().map(|error| error.to_string()).unwrap_or_default();

@@ -19,7 +19,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
+/// Models of latents, and all models.
 const MODELS: [&str; 3] = ["tiny", "tiny-v", "odd"];
+const ALL: [&str; 4] = ["tiny", "tiny-v", "odd", "tiny-pixels"];
 
 /// How far a tensor may be from the reference, relative, in f32. What was seen is nearer to 1e-6.
 const TOLERANCE: f64 = 1e-4;
@@ -73,7 +75,7 @@ fn everything() -> PlanOptions {
 
 #[test]
 fn text_encoders_equal_transformers() {
-    for name in MODELS {
+    for name in ALL {
         let model = open(name);
         let prompts: Value =
             serde_json::from_str(&std::fs::read_to_string(fixture("results/prompts.json")).expect("prompts"))
@@ -114,7 +116,7 @@ fn call_unet(session: &Session, inputs: [&HostTensor; 3]) {
 
 #[test]
 fn unets_equal_diffusers() {
-    for name in MODELS {
+    for name in ALL {
         let model = open(name);
         let trace = tensors(&format!("results/{name}/unet_trace.safetensors"));
         let calls = tensors(&format!("results/{name}/unet_calls.safetensors"));
@@ -182,7 +184,8 @@ fn vae_encoders_equal_diffusers() {
     for (name, file) in files.map(|file| (file.trim_end_matches(".safetensors"), file)) {
         let mut model = open(file);
         // how many groups a norm has is in no single file: it is taken to be Stable Diffusion's, which these small ones aren't
-        model.vae.1 = open(name).vae.1;
+        let config = open(name).vae.map(|(_, config)| config);
+        model.vae = model.vae.map(|(catalogue, known)| (catalogue, config.unwrap_or(known)));
         let mut trace = tensors(&format!("results/{name}/vae_trace.safetensors"));
         trace.retain(|module, _| of_encoder(module));
         assert!(trace.len() > 5, "{name}: the encoder's modules were traced");
@@ -327,14 +330,14 @@ fn compare_runs(folder: &str, file: &str, engine: &Engine, only: impl Fn(usize) 
 
 #[test]
 fn runs_equal_diffusers_on_the_twins() {
-    for name in MODELS {
+    for name in ALL {
         compare_runs(name, "runs", &Engine::twins(), |_| true);
     }
 }
 
 #[test]
 fn runs_from_a_picture_equal_diffusers_on_the_twins() {
-    for name in MODELS {
+    for name in ALL {
         compare_runs(name, "img2img", &Engine::twins(), |_| true);
     }
 }
@@ -346,4 +349,6 @@ fn runs_equal_diffusers_on_the_device() {
     compare_runs("tiny", "img2img", &engine, |i| [0, 5, 10, 22].contains(&i));
     compare_runs("tiny", "runs", &engine, |i| [0, 2, 5, 13, 33, 35].contains(&i));
     compare_runs("tiny-v", "runs", &engine, |i| i == 0);
+    compare_runs("tiny-pixels", "runs", &engine, |i| [0, 4, 10].contains(&i));
+    compare_runs("tiny-pixels", "img2img", &engine, |i| [0, 22].contains(&i));
 }

@@ -31,12 +31,13 @@ class Architecture:
     open_clip: a single file has the text encoder in OpenCLIP's layout (SD2), else in CLIP's (SD1).
     pad_token: what the tokenizer fills up with.
     merges: how many of CLIP's merges the vocabulary keeps; None for all.
+    vae: None for a model whose UNet works on pictures themselves.
     legacy_keys: a folder has the names that the published files have: `text_model.` before the text encoder's keys,
         position_ids, and the VAE attention's query/key/value/proj_attn.
     """
 
     unet: dict
-    vae: dict
+    vae: dict | None
     text_encoder: dict
     scheduler: dict
     open_clip: bool = False
@@ -204,5 +205,24 @@ ARCHITECTURES = {
         scheduler={**PNDM, "_class_name": "DDIMScheduler"},
         merges=SMALL_MERGES,
         legacy_keys=True,
+    ),
+    # No VAE: the UNet works on pictures, as cub-pixels, in small. Its scheduler clips what is predicted of the picture.
+    "tiny-pixels": Architecture(
+        unet=unet_config(
+            (8, 12, 16, 24),
+            attention=(False, False, True, False),
+            heads=[1, 1, 2, 3],
+            cross_attention_dim=32,
+            layers=1,
+            groups=4,
+            sample_size=16,
+            in_channels=3,
+            out_channels=3,
+            _diffusers_version="0.42.0",  # of older UNets diffusers takes such a sample_size for a mistake
+        ),
+        vae=None,
+        text_encoder=text_config(32, layers=2, heads=2, act="quick_gelu", projection=32, vocabulary=SMALL_VOCABULARY),
+        scheduler={**DDIM_V, "clip_sample": True},
+        merges=SMALL_MERGES,
     ),
 }

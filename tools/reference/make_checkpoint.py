@@ -120,16 +120,17 @@ def write_json(path: Path, value: dict) -> None:
 
 def write_folder(arch: Architecture, folder: Path, seed: int, dtype: torch.dtype, shard_bytes: int | None) -> None:
     """Writes a checkpoint in diffusers' folder layout."""
-    for component, stem in FILES.items():
+    components = [component for component in FILES if getattr(arch, component) is not None]
+    for component in components:
         state = component_state(arch, component, seed, dtype)
         if arch.legacy_keys:
             state = legacy_names(arch, component, state)
-        save_sharded(state, folder / component, stem, shard_bytes)
+        save_sharded(state, folder / component, FILES[component], shard_bytes)
         write_json(folder / component / "config.json", getattr(arch, component))
     write_tokenizer(folder / "tokenizer", arch.pad_token, arch.merges)
     write_json(folder / "scheduler/scheduler_config.json", arch.scheduler)
     index = {
-        "_class_name": "StableDiffusionPipeline",
+        "_class_name": "StableDiffusionPipeline" if arch.vae else "DiffusionPipeline",
         "_diffusers_version": "0.6.0",
         "feature_extractor": [None, None],
         "requires_safety_checker": False,
@@ -138,7 +139,7 @@ def write_folder(arch: Architecture, folder: Path, seed: int, dtype: torch.dtype
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", "AutoencoderKL"] if arch.vae else [None, None],
     }
     write_json(folder / "model_index.json", index)
 
@@ -237,6 +238,8 @@ def main() -> None:
     args = parser.parse_args()
 
     arch, dtype = ARCHITECTURES[args.arch], DTYPES[args.dtype]
+    if args.layout == "single" and arch.vae is None:
+        parser.error(f"--layout single: {args.arch} has no VAE, which a single file always has")
     if args.layout == "folder":
         shard_bytes = int(args.shard_size * 1e6) if args.shard_size else None
         write_folder(arch, args.output, args.seed, dtype, shard_bytes)

@@ -2,6 +2,7 @@
 
     python make_fixtures.py                      all
     python make_fixtures.py models results       some of: schedulers, models, results, img2img (which is part of results)
+    python make_fixtures.py models results --only tiny-pixels
 
 tests/fixtures/README.md describes the files.
 """
@@ -20,13 +21,13 @@ from safetensors.torch import save_file
 import make_checkpoint
 import scheduler_fixtures
 from architectures import ARCHITECTURES
-from reference import Request, generate, generate_from_image, generators, load_pipeline, token_ids
+from reference import Request, generate, generators, has_vae, load_pipeline, token_ids
 from run_reference import save_pictures
 from samplers import SAMPLERS, supports
 from trace_modules import trace_once
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests/fixtures"
-MODELS = ("tiny", "tiny-v", "odd")
+MODELS = ("tiny", "tiny-v", "odd", "tiny-pixels")
 SINGLE_FILES = ("tiny", "tiny-v")
 PROMPTS = [
     "a photograph of an astronaut riding a horse",
@@ -37,7 +38,9 @@ PROMPTS = [
     "an old oak in the rain, oil on canvas, 1892, " * 8,
 ]
 NEGATIVE = "blurry, low quality"
-WIDTH, HEIGHT = 72, 40
+SIZE, LARGE_SIZE = (72, 40), (136, 72)
+PIXEL_SIZE, LARGE_PIXEL_SIZE = (24, 16), (40, 24)
+"""Widths and heights of whole runs: in latents, and in image space, where every pixel is computed."""
 UNET_CALLS = (("batch2", 8, 8, [981.0, 981.0]), ("batch3", 5, 3, [1.0, 250.5, 999.0]), ("row", 1, 7, [0.0]))
 """Name, latent height and width, one timestep per image."""
 UNET_KEPT = (
@@ -57,12 +60,12 @@ def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
     path.chmod(0o644)
 
 
-def write_models(folder: Path) -> None:
+def write_models(folder: Path, only: list[str]) -> None:
     """The small checkpoints, f16: folders, and single files of the same weights."""
-    for name in MODELS:
+    for name in only:
         shutil.rmtree(folder / name, ignore_errors=True)
         make_checkpoint.write_folder(ARCHITECTURES[name], folder / name, 0, torch.float16, None)
-    for name in SINGLE_FILES:
+    for name in filter(only.__contains__, SINGLE_FILES):
         state = make_checkpoint.single_file_state(ARCHITECTURES[name], 0, torch.float16, extras=True)
         make_checkpoint.save(state, folder / f"{name}.safetensors")
         make_checkpoint.check_single_file(ARCHITECTURES[name], state, 0, torch.float16)
@@ -98,9 +101,17 @@ def write_unet_calls(pipeline, folder: Path) -> None:
     save(tensors, folder / "unet_calls.safetensors")
 
 
-def requests() -> list[Request]:
+def common_and_larger(pipeline) -> tuple[dict, dict]:
+    """What most requests of a model say, and another size."""
+    sizes = (SIZE, LARGE_SIZE) if has_vae(pipeline) else (PIXEL_SIZE, LARGE_PIXEL_SIZE)
+    (width, height), (larger_width, larger_height) = sizes
+    common = {"prompts": PROMPTS[:1], "negative": NEGATIVE, "width": width, "height": height, "steps": 4, "seed": 42}
+    return common, {**common, "width": larger_width, "height": larger_height}
+
+
+def requests(pipeline) -> list[Request]:
     """The whole runs: every sampler, some schedules, and the request's other switches."""
-    common = {"prompts": PROMPTS[:1], "negative": NEGATIVE, "width": WIDTH, "height": HEIGHT, "steps": 4, "seed": 42}
+    common, larger = common_and_larger(pipeline)
     found = [Request(**common, sampler=sampler) for sampler in SAMPLERS]
     found += [
         Request(**common, sampler=sampler, schedule=schedule)
@@ -114,7 +125,7 @@ def requests() -> list[Request]:
         Request(**common, clip_skip=1),
         Request(**common, batch=3, sampler="euler_a"),
         Request(**{**common, "prompts": PROMPTS}, sampler="dpm++2m"),
-        Request(**{**common, "width": 136, "height": 72}),
+        Request(**larger),
         Request(**common, scheduler_overrides={"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
     ]
     return found
@@ -123,7 +134,7 @@ def requests() -> list[Request]:
 def write_runs(pipeline, folder: Path, v_prediction: bool) -> None:
     """Whole runs: final latents of each, and one picture."""
     tensors, cases = {}, []
-    for request in requests():
+    for request in requests(pipeline):
         if "rescale_betas_zero_snr" in request.scheduler_overrides and not v_prediction:
             continue  # epsilon has no signal to predict at zero SNR
         result = generate(pipeline, request)
@@ -149,9 +160,9 @@ def picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack([red, green, blue], axis=-1).round().astype(np.uint8))
 
 
-def image_requests() -> list[tuple[Request, float]]:
+def image_requests(pipeline) -> list[tuple[Request, float]]:
     """The image-to-image runs with their strengths: every sampler, how many steps are left out, batches, no guidance."""
-    common = {"prompts": PROMPTS[:1], "negative": NEGATIVE, "width": WIDTH, "height": HEIGHT, "steps": 4, "seed": 42}
+    common, larger = common_and_larger(pipeline)
     found = [(Request(**common, sampler=sampler), 0.75) for sampler in SAMPLERS]
     found += [
         (Request(**{**common, "steps": 10}, sampler="dpm++2m", schedule="karras"), 0.3),
@@ -160,7 +171,7 @@ def image_requests() -> list[tuple[Request, float]]:
         (Request(**common, sampler="euler"), 1.0),
         (Request(**common, batch=3, sampler="euler_a"), 0.5),
         (Request(**common, cfg=1.0), 0.5),
-        (Request(**{**common, "width": 136, "height": 72}), 0.5),
+        (Request(**larger), 0.5),
     ]
     return found
 
@@ -169,28 +180,30 @@ def image_requests() -> list[tuple[Request, float]]:
 def write_image_runs(pipeline, folder: Path) -> None:
     """Image-to-image runs: final latents of each; and the distribution that the encoder makes of the image."""
     tensors, cases = {}, []
-    for request, strength in image_requests():
+    for request, strength in image_requests(pipeline):
         image = picture(request.width, request.height)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
         tensors[f"image/{request.width}x{request.height}"] = pixels
-        latents, timesteps = generate_from_image(pipeline, request, image, strength)
+        result = generate(pipeline, request, image, strength)
         name = f"{len(cases)}"
-        tensors[name] = latents
-        cases.append({"name": name, **asdict(request), "strength": strength, "timesteps": timesteps})
-    pixels = tensors[f"image/{WIDTH}x{HEIGHT}"] / 127.5 - 1
-    distribution = pipeline.vae.encode(pixels).latent_dist
-    tensors["moments"] = torch.cat([distribution.mean, distribution.logvar], dim=1)
-    factor = pipeline.vae.config.scaling_factor
-    tensors["mode"] = factor * distribution.mode()
-    tensors["sample"] = factor * distribution.sample(generators(42, 1)[0])
+        tensors[name] = result.latents
+        cases.append({"name": name, **asdict(request), "strength": strength, "timesteps": result.timesteps})
+    if has_vae(pipeline):
+        width, height = SIZE
+        pixels = tensors[f"image/{width}x{height}"] / 127.5 - 1
+        distribution = pipeline.vae.encode(pixels).latent_dist
+        tensors["moments"] = torch.cat([distribution.mean, distribution.logvar], dim=1)
+        factor = pipeline.vae.config.scaling_factor
+        tensors["mode"] = factor * distribution.mode()
+        tensors["sample"] = factor * distribution.sample(generators(42, 1)[0])
     save(tensors, folder / "img2img.safetensors")
     lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
     (folder / "img2img.json").write_text(f'{{"runs": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
-def write_results(models: Path, folder: Path) -> None:
+def write_results(models: Path, folder: Path, only: list[str]) -> None:
     """What the small models compute."""
-    for name in MODELS:
+    for name in only:
         pipeline = load_pipeline(models / name)
         out = folder / name
         shutil.rmtree(out, ignore_errors=True)
@@ -200,8 +213,9 @@ def write_results(models: Path, folder: Path) -> None:
         factor = pipeline.vae_scale_factor
         unet = trace_once(pipeline, PROMPTS[:1], 17 * factor, 9 * factor, 501.0, 0, ("unet",), UNET_KEPT)
         unet.save(out / "unet_trace.safetensors")
-        vae = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("vae", "vae_encoder"), VAE_KEPT)
-        vae.save(out / "vae_trace.safetensors")
+        if has_vae(pipeline):
+            vae = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("vae", "vae_encoder"), VAE_KEPT)
+            vae.save(out / "vae_trace.safetensors")
         text = trace_once(pipeline, PROMPTS[:1], 5 * factor, 3 * factor, 501.0, 0, ("text_encoder",), TEXT_KEPT)
         text.save(out / "text_trace.safetensors")
         write_image_runs(pipeline, out)
@@ -215,17 +229,19 @@ def main() -> None:
     parts = ("schedulers", "models", "results", "img2img")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; default: all")
-    chosen = parser.parse_args().parts or parts[:3]
+    parser.add_argument("--only", action="append", choices=MODELS, help="models; default: all")
+    args = parser.parse_args()
+    chosen, only = args.parts or parts[:3], args.only or list(MODELS)
     if unknown := set(chosen) - set(parts):
         parser.error(f"unknown part {sorted(unknown)[0]}; there are {', '.join(parts)}")
     if "schedulers" in chosen:
         scheduler_fixtures.write(FIXTURES / "schedulers")
     if "models" in chosen:
-        write_models(FIXTURES / "models")
+        write_models(FIXTURES / "models", only)
     if "results" in chosen:
-        write_results(FIXTURES / "models", FIXTURES / "results")
+        write_results(FIXTURES / "models", FIXTURES / "results", only)
     elif "img2img" in chosen:
-        for name in MODELS:
+        for name in only:
             write_image_runs(load_pipeline(FIXTURES / "models" / name), FIXTURES / "results" / name)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from reference import generators, load_pipeline, token_ids
+from reference import generators, has_vae, load_pipeline, token_ids
 
 COMPONENTS = ("text_encoder", "unet", "vae", "vae_encoder")
 WEIGHTLESS = {"time_proj"}
@@ -133,10 +133,10 @@ def trace_once(pipeline, prompts, width, height, timestep, seed, components=COMP
     embeddings = pipeline.text_encoder(token_ids(pipeline, prompts))[0]
     if "unet" in components:
         pipeline.unet(sample, torch.tensor(timestep), encoder_hidden_states=embeddings)
-    if "vae" in components:
+    if "vae" in components and has_vae(pipeline):
         trace.hook_decoder(pipeline.vae)
         pipeline.vae.decode(latents)
-    if "vae_encoder" in components:
+    if "vae_encoder" in components and has_vae(pipeline):
         trace.hook_encoder(pipeline.vae)
         pipeline.vae.encode(image)
     trace.remove()

@@ -16,6 +16,7 @@ from diffusers.models.attention_processor import Attention
 from safetensors.torch import load_file
 
 import cub_model
+import export
 import latents
 import muon
 import tokenizer
@@ -173,6 +174,27 @@ class Runs(unittest.TestCase):
         self.assertEqual(kept.keys(), first.keys())
         for name, tensor in kept.items():
             torch.testing.assert_close(tensor, first[name], atol=0, rtol=0)
+
+    def test_a_folder_of_image_space_shares_the_text_encoder(self):
+        root = self.root
+        torch.manual_seed(0)
+        text_encoder = cub_model.build_text_encoder(len(train_cub.CLIPTokenizer.from_pretrained(root / "tokenizer")))
+        vae = AutoencoderKL.from_pretrained(root / "vae")
+        pixel_unet = cub_model.build_unet((32, 32), (False, True), 3, 8)
+        cub, pixels = root / "exported", root / "exported-pixels"
+        cub.mkdir(), pixels.mkdir()
+        export.write(cub, (text_encoder, cub_model.build_unet((32, 32), (False, True)), vae), root / "tokenizer", {})
+        export.write(pixels, (text_encoder, pixel_unet, None), root / "tokenizer", {"guidance_scale": 3.0}, cub)
+        found = sorted(path.name for path in pixels.iterdir())
+        self.assertEqual(found, ["model_index.json", "ratel.json", "scheduler", "unet"])
+        index = json.loads((pixels / "model_index.json").read_text(encoding="utf-8"))
+        self.assertEqual((index["vae"], index["unet"][1]), ([None, None], "UNet2DConditionModel"))
+        stored = load_file(pixels / "unet" / "diffusion_pytorch_model.safetensors")
+        self.assertEqual({tensor.dtype for tensor in stored.values()}, {torch.float16})
+        with torch.no_grad():
+            text_encoder.get_parameter("final_layer_norm.weight")[0] += 1
+        with self.assertRaisesRegex(ValueError, "final_layer_norm.weight"):
+            export.write(pixels, (text_encoder, pixel_unet, None), root / "tokenizer", {}, cub)
 
     def test_pictures_of_image_space_are_means_of_squares(self):
         with mock.patch.object(latents, "PIXEL_SIDE", 8):

@@ -1,7 +1,8 @@
-//! Between pictures and latents: the VAE's two halves.
+//! Between pictures and latents: the VAE's two halves; and between pictures in memory and pictures on a device.
 
 use crate::DiffusionError;
 use crate::denoise::combine;
+use crate::model::Space;
 use crate::pipeline::{Event, Watcher, target};
 use crate::stage::Stage;
 use ratel_engine::Buffer;
@@ -87,6 +88,7 @@ impl Stage<'_> {
     }
 
     /// The pictures of each of these latents `(N, h, w, C)`, all of one shape: the bytes of one picture after the other.
+    /// In image space they are pictures already.
     ///
     /// # Errors
     /// A device that fails.
@@ -95,11 +97,17 @@ impl Stage<'_> {
             Some(&[n, h, w, c]) => [n, h, w, c],
             _ => return Ok(vec![]),
         };
+        let count = h * w * c;
+        if self.model.space() == Space::Image {
+            self.engine.mark("sampler", None);
+            let picture = |one: &[f32]| self.to_bytes(&HostTensor::new([1, h, w, c], one.to_vec()));
+            let pictures = all.iter().map(|pictures| pictures.data.chunks(count).map(&picture).collect());
+            return pictures.collect();
+        }
         let plan = self.plan(self.model.vae_graph(1, h, w)?)?;
         let target = plan.target;
         let session = self.load(plan, "VAE", watcher)?;
         self.engine.mark("vae_decoder", None);
-        let count = h * w * c;
         let unscaled = self.engine.buffer(Role::Vector, count, &target)?;
         let (scale, shift) = (1.0 / self.model.scaling_factor, self.model.shift_factor);
         let op = Op::from(ScaleLatents { count, copies: 1, scale, shift });

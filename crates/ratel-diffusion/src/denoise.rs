@@ -85,9 +85,11 @@ impl<'e> Denoiser<'e> {
         Denoiser { engine, session, guide, target, shape: [n, h, w, c], registers: BTreeMap::new(), spare: None }
     }
 
-    /// Starts from a sum of latents `(N, H, W, C)`, each with its factor: noise alone, or a picture's latents and noise.
+    /// Starts anew, from a sum of latents `(N, H, W, C)`, each with its factor: noise alone, or a picture's latents and
+    /// noise.
     pub(crate) fn start(&mut self, terms: &[(HostTensor, f64)]) -> Result<(), DiffusionError> {
         let sum = combine(self.engine, &self.target, terms)?;
+        self.registers.clear();
         self.registers.insert(Reg::X, sum);
         Ok(())
     }

@@ -26,6 +26,12 @@ pub enum DiffusionError {
         /// What the model is called.
         model: String,
     },
+    /// Latents of a model that has none.
+    #[error("{model} draws in image space: it has no VAE, and so no latents")]
+    NoVae {
+        /// What the model is called.
+        model: String,
+    },
     /// A picture to start from, or latents, of a size that was not asked for.
     #[error("{what} is {given}, but {expected} is needed")]
     Mismatch {

@@ -5,6 +5,7 @@ use ratel_tensor::HostTensor;
 
 /// Draws noise for a batch: each picture has a generator of its own, seeded with the first seed plus its number, so that
 /// a picture does not depend on the batch it is made in.
+#[derive(Clone)]
 pub struct Source {
     generators: Vec<Generator>,
     /// One picture's `(1, C, H, W)`.

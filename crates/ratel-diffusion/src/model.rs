@@ -13,7 +13,26 @@ use ratel_tensor::{Elem, Shape};
 use ratel_weights::Defaults;
 use std::path::PathBuf;
 
-/// Text encoder, UNet and VAE of one checkpoint.
+/// What noise is added to, and taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// The pixels of a picture, red, green and blue in -1 to 1.
+    Image,
+    /// What a VAE makes of a picture.
+    Latent,
+}
+
+impl Space {
+    /// `image` or `latent`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Space::Image => "image",
+            Space::Latent => "latent",
+        }
+    }
+}
+
+/// Text encoder, UNet and VAE of one checkpoint, or the first two alone: then what the UNet works on are pictures.
 pub struct Model {
     /// What to call it: the file's or folder's name.
     pub name: String,
@@ -23,8 +42,8 @@ pub struct Model {
     pub text: (Catalogue, TextConfig),
     /// The UNet's.
     pub unet: (Catalogue, UnetConfig),
-    /// The VAE's.
-    pub vae: (Catalogue, VaeConfig),
+    /// The VAE's; `None` in image space.
+    pub vae: Option<(Catalogue, VaeConfig)>,
     /// What latents are multiplied by after encoding (`scaling_factor`) ...
     pub scaling_factor: f32,
     /// ... and what is subtracted before that (`shift_factor`).
@@ -35,7 +54,7 @@ pub struct Model {
     pub scheduler_path: PathBuf,
     /// What to draw with unless something else is asked for.
     pub defaults: Defaults,
-    /// Latents of a side of the pictures that it was trained on.
+    /// Latents, in image space pixels, of a side of the pictures that it was trained on.
     pub native_latents: usize,
     /// What had to be guessed about the checkpoint, in a sentence, if anything.
     pub guess: Option<String>,
@@ -56,7 +75,7 @@ impl Model {
             tokenizer: text::ClipTokenizer::embedded(text::PadToken::EndOfText)?,
             text: (architecture.text_encoder(), architecture.text),
             unet: (architecture.unet(), architecture.unet.clone()),
-            vae: (architecture.vae(), architecture.vae),
+            vae: Some((architecture.vae(), architecture.vae)),
             scaling_factor: 0.18215,
             shift_factor: 0.0,
             scheduler: SchedulerFile::stable_diffusion(),
@@ -104,13 +123,41 @@ impl Model {
         self.text.0.get("final_layer_norm.weight").map_or(1, Shape::last)
     }
 
-    /// Pixels of a picture to one latent, in each direction: the VAE's decoder doubles so often. 8 for Stable Diffusion.
+    /// The same UNet for pictures in place of latents: as many channels on every level, but three going in and out. Nobody
+    /// has trained it, so its weights are random; it is for planning and measuring what image space costs.
+    pub fn on_pixels(mut self) -> Self {
+        let axes = [("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)];
+        for (key, axis) in axes {
+            if let Some(shape) = self.unet.0.get_mut(key) {
+                let mut extents = shape.to_vec();
+                extents[axis] = 3;
+                *shape = Shape::new(&extents);
+            }
+        }
+        let native_latents = self.native_latents * self.latent_scale();
+        let (name, weights) = (format!("{} on pixels", self.name), Box::new(RandomWeights { seed: 0 }));
+        Model { name, vae: None, scaling_factor: 1.0, shift_factor: 0.0, native_latents, weights, ..self }
+    }
+
+    /// What it adds noise to, and takes it from.
+    pub fn space(&self) -> Space {
+        if self.vae.is_some() { Space::Latent } else { Space::Image }
+    }
+
+    /// Its VAE's tensors and the rest of its description.
+    fn autoencoder(&self) -> Result<&(Catalogue, VaeConfig), DiffusionError> {
+        self.vae.as_ref().ok_or_else(|| DiffusionError::NoVae { model: self.name.clone() })
+    }
+
+    /// Pixels of a picture to one latent, in each direction: the VAE's decoder doubles so often. 8 for Stable Diffusion, 1
+    /// in image space.
     pub fn latent_scale(&self) -> usize {
-        let doubles = |i: &u32| self.vae.0.contains_key(&format!("decoder.up_blocks.{i}.upsamplers.0.conv.weight"));
+        let Some((catalogue, _)) = &self.vae else { return 1 };
+        let doubles = |i: &u32| catalogue.contains_key(&format!("decoder.up_blocks.{i}.upsamplers.0.conv.weight"));
         1 << (0..16).take_while(doubles).count()
     }
 
-    /// Channels of latents.
+    /// Channels of latents, in image space of pictures.
     pub fn latent_channels(&self) -> usize {
         self.unet.0.get("conv_out.weight").and_then(|shape| shape.first().copied()).unwrap_or(1)
     }
@@ -140,7 +187,7 @@ impl Model {
         Ok(graph.finish(skipped)?)
     }
 
-    /// The UNet over a batch of latents of `h` by `w`: inputs `sample` `(batch, h, w, C)`, `timestep` `(batch)`, `context`
+    /// The UNet over a batch of latents (in image space, pictures) of `h` by `w`: inputs `sample` `(batch, h, w, C)`, `timestep` `(batch)`, `context`
     /// `(batch, T, C')`; output `noise`, like the sample.
     ///
     /// # Errors
@@ -160,9 +207,9 @@ impl Model {
     /// `picture` `(batch, H, W, 3)`, in bytes.
     ///
     /// # Errors
-    /// A checkpoint that lacks tensors, has others, or has misfits.
+    /// A model of image space; a checkpoint that lacks tensors, has others, or has misfits.
     pub fn vae_graph(&self, batch: usize, h: usize, w: usize) -> Result<Finished, DiffusionError> {
-        let (catalogue, config) = &self.vae;
+        let (catalogue, config) = self.autoencoder()?;
         let graph = Graph::new("vae", catalogue.clone());
         let latents = graph.input("latents", [batch, h, w, self.latent_channels()], Role::Activation);
         vae_decoder(latents, config, &graph.root()).rgb8().output("picture");
@@ -173,9 +220,9 @@ impl Model {
     /// 1; output `moments` `(1, h, w, 2 C)`, the means and then the logarithms of the variances.
     ///
     /// # Errors
-    /// A checkpoint without an encoder; one that lacks tensors, has others, or has misfits.
+    /// A model of image space; a checkpoint without an encoder; one that lacks tensors, has others, or has misfits.
     pub fn vae_encoder_graph(&self, height: usize, width: usize) -> Result<Finished, DiffusionError> {
-        let (catalogue, config) = &self.vae;
+        let (catalogue, config) = self.autoencoder()?;
         if !self.has_encoder() {
             return Err(DiffusionError::NoEncoder { model: self.name.clone() });
         }
@@ -187,7 +234,7 @@ impl Model {
 
     /// Whether the VAE can turn pictures into latents. Some files hold its decoder alone.
     pub fn has_encoder(&self) -> bool {
-        self.vae.0.keys().any(|key| key.starts_with("encoder."))
+        self.vae.iter().any(|(catalogue, _)| catalogue.keys().any(|key| key.starts_with("encoder.")))
     }
 
     /// Builds every component's graph once, so that what does not fit is found before anything is computed. The VAE's
@@ -198,7 +245,9 @@ impl Model {
     pub fn check(&self) -> Result<(), DiffusionError> {
         self.text_graph(1, 1)?;
         self.unet_graph(1, 8, 8)?;
-        self.vae_graph(1, 8, 8)?;
+        if self.vae.is_some() {
+            self.vae_graph(1, 8, 8)?;
+        }
         if self.has_encoder() {
             let side = 8 * self.latent_scale();
             self.vae_encoder_graph(side, side)?;

@@ -65,14 +65,15 @@ impl Model {
                 (SchedulerFile { prediction_type, ..SchedulerFile::stable_diffusion() }, PathBuf::new())
             }
         };
+        let vae = checkpoint.vae.as_ref();
         Ok(Model {
             name: checkpoint.name(),
             tokenizer,
             text: (checkpoint.catalogue(Component::TextEncoder), text),
             unet: (checkpoint.catalogue(Component::Unet), unet),
-            vae: (checkpoint.catalogue(Component::Vae), VaeConfig { groups: checkpoint.vae.groups }),
-            scaling_factor: checkpoint.vae.scaling_factor,
-            shift_factor: checkpoint.vae.shift_factor,
+            vae: vae.map(|facts| (checkpoint.catalogue(Component::Vae), VaeConfig { groups: facts.groups })),
+            scaling_factor: vae.map_or(1.0, |facts| facts.scaling_factor),
+            shift_factor: vae.map_or(0.0, |facts| facts.shift_factor),
             scheduler,
             scheduler_path,
             defaults: checkpoint.defaults,

@@ -6,7 +6,7 @@ use crate::autoencoder::Picture;
 pub use crate::denoise::Guess;
 use crate::denoise::{Denoiser, Guide, Inside};
 use crate::latents::{self, slerp};
-use crate::model::Model;
+use crate::model::{Model, Space};
 use crate::random::RandomSource;
 use crate::sampling::{NoiseLevel, Prediction, Run};
 use crate::stage::Stage;
@@ -15,6 +15,7 @@ use ratel_engine::Engine;
 use ratel_graph::Rule;
 use ratel_kernels::Target;
 use ratel_tensor::{Elem, HostTensor};
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 /// The type of numbers a run computes with.
@@ -178,12 +179,33 @@ pub fn denoise(
     stop: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Denoised, DiffusionError> {
-    let size = latent_size(model, request.width, request.height)?;
-    let guide = Guide { scale: request.cfg_scale, rescale: request.guidance_rescale };
     let stages = Stages { stage: request.stage(engine, model, stop), request };
-    let (context, cut) = stages.encode(&guide, watcher)?;
-    let (latents, steps) = stages.denoise(&guide, &context, size, watcher)?;
-    Ok(Denoised { latents, steps, cut })
+    let mut ready = stages.prepare(watcher)?;
+    let (latents, steps) = stages.denoise(&mut ready, request.variation, 0..1, watcher)?;
+    Ok(Denoised { latents, steps, cut: ready.cut })
+}
+
+/// [`denoise`] for noise on several places of the way to other seeds', in their order: the prompts are encoded and the UNet
+/// goes to the device only once. Steps are counted over all of them.
+///
+/// # Errors
+/// As for [`draw`].
+pub fn denoise_variations(
+    engine: &Engine,
+    model: &Model,
+    request: &Request,
+    variations: &[Variation],
+    stop: &AtomicBool,
+    watcher: &mut dyn Watcher,
+) -> Result<Vec<Denoised>, DiffusionError> {
+    let stages = Stages { stage: request.stage(engine, model, stop), request };
+    let mut ready = stages.prepare(watcher)?;
+    let mut made = Vec::new();
+    for (i, variation) in variations.iter().enumerate() {
+        let (latents, steps) = stages.denoise(&mut ready, Some(*variation), i..variations.len(), watcher)?;
+        made.push(Denoised { latents, steps, cut: ready.cut.clone() });
+    }
+    Ok(made)
 }
 
 impl Request {
@@ -256,28 +278,65 @@ impl Stages<'_> {
         Ok(session.output("context")?.read_f32()?)
     }
 
-    /// The last latents `(N, H, W, C)`, and those after each step if they are kept.
-    fn denoise(
-        &self,
-        guide: &Guide,
-        context: &[f32],
-        [h, w]: [usize; 2],
-        watcher: &mut dyn Watcher,
-    ) -> Result<(HostTensor, Vec<HostTensor>), DiffusionError> {
+    /// Encodes the prompts and what the run starts from, and brings the UNet to the device.
+    fn prepare(&self, watcher: &mut dyn Watcher) -> Result<Ready<'_>, DiffusionError> {
         let (stage, request) = (&self.stage, self.request);
+        let [h, w] = latent_size(stage.model, request.width, request.height)?;
+        let guide = Guide { scale: request.cfg_scale, rescale: request.guidance_rescale };
+        let (context, cut) = self.encode(&guide, watcher)?;
         let shape = [request.batch, stage.model.latent_channels(), h, w];
         let mut noise = latents::Source::new(request.noise, request.seed, shape);
-        let start = self.start(&mut noise, shape, watcher)?;
+        let picture = request.init.as_ref().map(|picture| self.sample(picture, &mut noise, watcher)).transpose()?;
+        let own = noise.draw();
 
         let copies = if guide.is_on() { 2 } else { 1 };
         let plan = stage.plan(stage.model.unet_graph(copies * request.batch, h, w)?)?;
         let session = stage.load(plan, "UNet", watcher)?;
         stage.engine.mark("sampler", None);
-        session.input("context")?.write_f32(context)?;
-        let mut denoiser = Denoiser::new(stage.engine, session, *guide, shape);
-        denoiser.start(&start)?;
+        session.input("context")?.write_f32(&context)?;
+        let denoiser = Denoiser::new(stage.engine, session, guide, shape);
+        Ok(Ready { denoiser, shape, picture, own, noise, cut })
+    }
+
+    /// A picture as the UNet knows pictures, once for each of the batch, `(N, H, W, C)`: in image space as it is; in latent
+    /// space a sample of what the encoder says, drawn first from `noise`, as diffusers' image-to-image pipeline does.
+    fn sample(
+        &self,
+        picture: &Picture,
+        noise: &mut latents::Source,
+        watcher: &mut dyn Watcher,
+    ) -> Result<HostTensor, DiffusionError> {
+        let Request { width, height, batch, .. } = self.request;
+        if (picture.width, picture.height) != (*width, *height) {
+            let size = |width, height| format!("{width}x{height}");
+            return Err(DiffusionError::Mismatch {
+                what: "the picture to start from",
+                given: size(picture.width, picture.height),
+                expected: size(*width, *height),
+            });
+        }
+        match self.stage.model.space() {
+            Space::Image => Ok(HostTensor::new([*batch, *height, *width, 3], picture.tensor()?.data.repeat(*batch))),
+            Space::Latent => Ok(self.stage.encode(picture, &noise.draw(), watcher)?.latents),
+        }
+    }
+
+    /// The last latents `(N, H, W, C)`, and those after each step if they are kept. This is run `runs.start` of `runs.end`.
+    fn denoise(
+        &self,
+        ready: &mut Ready<'_>,
+        variation: Option<Variation>,
+        runs: Range<usize>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(HostTensor, Vec<HostTensor>), DiffusionError> {
+        let (stage, request) = (&self.stage, self.request);
+        let terms = self.start(ready, variation);
+        // whatever was drawn in another run, this one goes on from the start's noise
+        let mut noise = ready.noise.clone();
+        let denoiser = &mut ready.denoiser;
+        denoiser.start(&terms)?;
         let mut kept = Vec::new();
-        let total = request.run.steps.len();
+        let steps = request.run.steps.len();
         for (i, step) in request.run.steps.iter().enumerate() {
             let observed = request.observe_steps.contains(&i);
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
@@ -291,7 +350,7 @@ impl Stages<'_> {
             if let Some(Inside { timestep, x, guesses }) = inside {
                 watcher.seen(Seen { step: i, timestep, level: step.level, x, guesses });
             }
-            watcher.event(Event::Step(i + 1, total));
+            watcher.event(Event::Step(runs.start * steps + i + 1, runs.end * steps));
             if request.keep_steps {
                 kept.push(denoiser.latents()?);
             }
@@ -300,41 +359,41 @@ impl Stages<'_> {
         Ok((denoiser.latents()?, kept))
     }
 
-    /// The sum that a run starts from, and what it draws for it from `noise`: for a picture first its latents' deviation
-    /// from their mode, then noise, as diffusers' image-to-image pipeline does.
-    fn start(
-        &self,
-        noise: &mut latents::Source,
-        shape: [usize; 4],
-        watcher: &mut dyn Watcher,
-    ) -> Result<Vec<(HostTensor, f64)>, DiffusionError> {
-        let request = self.request;
+    /// The sum that a run starts from: a picture and noise at the level of the first step, or noise alone.
+    fn start(&self, ready: &Ready<'_>, variation: Option<Variation>) -> Vec<(HostTensor, f64)> {
+        let Request { run, noise, .. } = self.request;
         let mut terms = Vec::new();
-        let mut scale = request.run.initial_noise_scale;
-        if let Some(picture) = &request.init {
-            if (picture.width, picture.height) != (request.width, request.height) {
-                let size = |width, height| format!("{width}x{height}");
-                return Err(DiffusionError::Mismatch {
-                    what: "the picture to start from",
-                    given: size(picture.width, picture.height),
-                    expected: size(request.width, request.height),
-                });
-            }
-            let level = request.run.steps.first().map_or(NoiseLevel { signal: 1.0, noise: 0.0 }, |step| step.level);
-            terms.push((self.stage.encode(picture, &noise.draw(), watcher)?.latents, level.signal));
+        let mut scale = run.initial_noise_scale;
+        if let Some(picture) = &ready.picture {
+            let level = run.steps.first().map_or(NoiseLevel { signal: 1.0, noise: 0.0 }, |step| step.level);
+            terms.push((picture.clone(), level.signal));
             scale = level.noise;
         }
-        let own = noise.draw();
-        match request.variation {
+        let own = ready.own.clone();
+        match variation {
             None => terms.push((own, scale)),
             Some(Variation { seed, strength }) => {
-                let other = latents::Source::new(request.noise, seed, shape).draw();
+                let other = latents::Source::new(*noise, seed, ready.shape).draw();
                 let [a, b] = slerp(&own.data, &other.data, strength);
                 terms.extend([(own, a * scale), (other, b * scale)]);
             }
         }
-        Ok(terms)
+        terms
     }
+}
+
+/// A run whose UNet is on the device.
+struct Ready<'e> {
+    denoiser: Denoiser<'e>,
+    /// `(N, C, H, W)`.
+    shape: [usize; 4],
+    /// The picture to start from, if there is one, and the noise that is added, `(N, H, W, C)`.
+    picture: Option<HostTensor>,
+    own: HostTensor,
+    /// Draws what the steps ask for.
+    noise: latents::Source,
+    /// What did not fit into the text encoder, if anything.
+    cut: Vec<String>,
 }
 
 /// What kernels are chosen for: see [`Precision`].

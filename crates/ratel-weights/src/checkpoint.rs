@@ -94,8 +94,8 @@ pub struct Checkpoint {
     pub unet: UnetFacts,
     /// What the text encoder's weights can't tell.
     pub text: TextFacts,
-    /// What the VAE's weights can't tell.
-    pub vae: VaeFacts,
+    /// What the VAE's weights can't tell; `None` for a model without a VAE, which works on pictures themselves.
+    pub vae: Option<VaeFacts>,
     /// What it predicts.
     pub prediction: Prediction,
     /// `scheduler_config.json`, of a folder that has one: where it is, and what it says.
@@ -189,7 +189,7 @@ impl Checkpoint {
             family,
             unet,
             text,
-            vae: VaeFacts::known(),
+            vae: Some(VaeFacts::known()),
             prediction,
             scheduler: None,
             tokenizer: None,

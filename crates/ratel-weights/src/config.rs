@@ -27,7 +27,7 @@ pub struct UnetFacts {
     pub cos_first: bool,
     /// `freq_shift`.
     pub freq_shift: f32,
-    /// `sample_size`: latents of a side of the pictures it was trained on.
+    /// `sample_size`: latents, in image space pixels, of a side of the pictures it was trained on.
     pub sample_size: usize,
 }
 

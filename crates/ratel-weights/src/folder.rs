@@ -1,11 +1,11 @@
 //! Folders as diffusers writes them: a config and safetensors files for each component.
 
-use crate::checkpoint::{Builder, Checkpoint, Component, Prediction};
+use crate::checkpoint::{Builder, Checkpoint, Component, Prediction, Stored};
 use crate::config::{Family, TextFacts, UnetFacts, VaeFacts};
 use crate::file::TensorFile;
 use crate::{Defaults, Files, WeightsError, json, ldm};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component as PathPart, Path, PathBuf};
 
 /// What a model may predict, as `prediction_type` has it.
@@ -23,10 +23,17 @@ pub(crate) fn open(files: Files, path: &Path) -> Result<Checkpoint, WeightsError
         return Err(invalid(path, format!("{class}: only SD 1.x and SD 2.x are supported so far")));
     }
 
+    // diffusers writes [null, null] for what a pipeline does without
+    let named = |part: &str| index.get(part).and_then(|entry| entry.get(0)).is_some_and(Value::is_string);
+    let has_vae = named(Component::Vae.name()) || files.is_folder(&path.join(Component::Vae.name()));
+
     let mut builder = Builder::default();
     let mut opened = Vec::new();
-    for component in Component::ALL {
+    for component in Component::ALL.into_iter().filter(|component| has_vae || *component != Component::Vae) {
         let folder = path.join(component.name());
+        if !files.is_folder(&folder) {
+            return Err(invalid(&folder, "no such folder; a whole model has it".to_owned()));
+        }
         for shard in shards(files, &folder)? {
             let file = TensorFile::open(files, &shard)?;
             for (name, entry) in &file.tensors {
@@ -49,8 +56,13 @@ pub(crate) fn open(files: Files, path: &Path) -> Result<Checkpoint, WeightsError
     let unet = UnetFacts::of_config(&file, &unet)?;
     let (file, text) = config(Component::TextEncoder)?;
     let text = TextFacts::of_config(&file, &text)?;
-    let (file, vae) = config(Component::Vae)?;
-    let vae = VaeFacts::of_config(&file, &vae)?;
+    let vae = if has_vae {
+        let (file, vae) = config(Component::Vae)?;
+        Some(VaeFacts::of_config(&file, &vae)?)
+    } else {
+        takes_pictures(&builder.components[Component::Unet as usize]).map_err(|problem| invalid(path, problem))?;
+        None
+    };
 
     let scheduler_file = path.join("scheduler").join("scheduler_config.json");
     let scheduler = json::read_with_infinities(files, &scheduler_file)?;
@@ -78,6 +90,22 @@ pub(crate) fn open(files: Files, path: &Path) -> Result<Checkpoint, WeightsError
         tokenizer,
         defaults: Defaults::of_folder(files, path)?,
     })
+}
+
+/// Whether a UNet works on pictures, as that of a model without a VAE must; else why not.
+fn takes_pictures(unet: &BTreeMap<String, Stored>) -> Result<(), String> {
+    // what is missing is named when the model is built
+    let extent = |key: &str, axis: usize| unet.get(key).and_then(|stored| stored.shape.get(axis).copied()).unwrap_or(3);
+    match (extent("conv_in.weight", 1), extent("conv_out.weight", 0)) {
+        (3, 3) => Ok(()),
+        (3, 6) => Err("its unet predicts variances beside the noise (6 channels out for 3 in), which is not \
+                       supported"
+            .to_owned()),
+        (takes, gives) => Err(format!(
+            "it has no vae, and its unet takes {takes} channels and gives {gives}: without a vae it has to work on \
+             pictures, 3 channels each way"
+        )),
+    }
 }
 
 /// The safetensors files of a component: those that an index names, or the one there is. Of a component that has both

@@ -15,7 +15,9 @@ pub struct Info {
     pub prediction: String,
     /// Why that was taken, if it does not say.
     pub prediction_guess: Option<String>,
-    /// Latents of a side of the pictures it was trained on.
+    /// Where it draws: `latent`, or `image` for a model without a VAE.
+    pub space: &'static str,
+    /// Latents, in image space pixels, of a side of the pictures it was trained on.
     pub sample_size: usize,
     /// What it is drawn with unless something else is asked for.
     pub defaults: Defaults,
@@ -54,14 +56,17 @@ pub fn describe(checkpoint: &Checkpoint) -> Info {
         }
         info
     };
+    let space = if checkpoint.vae.is_some() { "latent" } else { "image" };
+    let has = |part: &Component| *part != Component::Vae || checkpoint.vae.is_some();
     Info {
         path: checkpoint.path().display().to_string(),
         family: checkpoint.family,
         prediction: checkpoint.prediction.kind.clone(),
         prediction_guess: checkpoint.prediction.guess.clone(),
+        space,
         sample_size: checkpoint.unet.sample_size,
         defaults: checkpoint.defaults,
-        components: Component::ALL.into_iter().map(component).collect(),
+        components: Component::ALL.into_iter().filter(has).map(component).collect(),
         unknown_keys: checkpoint.unknown.clone(),
     }
 }

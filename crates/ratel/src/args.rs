@@ -1,10 +1,12 @@
 //! The command line.
 
 mod latent;
+mod spaces;
 
 use crate::picture::Fit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use latent::{DecodeArgs, DenoiseArgs, DiffuseArgs, EncodeArgs, InterpolateArgs, Path, Space};
+pub(crate) use spaces::CompareSpacesArgs;
 use std::path::PathBuf;
 
 /// Stable Diffusion on any GPU, every kernel a WGSL file that you can read, measure and check.
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Denoise(DenoiseArgs),
     /// Go from one picture to another through their latents, or from one seed to another through noise
     Interpolate(InterpolateArgs),
+    /// Say what diffusion in image space costs beside diffusion in latents, for pictures of the same size
+    CompareSpaces(CompareSpacesArgs),
     /// List the devices that can compute, and what they can do
     Devices(JsonArgs),
     /// Compare every kernel with its twin on a device: what to run first on a strange GPU
@@ -71,6 +75,10 @@ pub(crate) struct DrawArgs {
     pub negative_prompt: String,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Where to diffuse: image takes cub-pixels when no model is named, which draws 32x32 pictures without a VAE; a model
+    /// that is named must be of this space
+    #[arg(long, value_enum)]
+    pub space: Option<Space>,
     #[command(flatten)]
     pub size: SizeArgs,
     /// Denoising steps; when not given, what the model's ratel.json says, else 20
@@ -124,7 +132,8 @@ pub(crate) struct DrawArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A diffusers folder or a .safetensors file; when not given, cub, the small model inside the program
+    /// A diffusers folder or a .safetensors file; when not given, cub, the small model inside the program, beside which is
+    /// cub-pixels, of image space
     #[arg(short, long, value_name = "PATH")]
     pub model: Option<PathBuf>,
 }
@@ -138,11 +147,11 @@ pub(crate) struct ArchArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SizeArgs {
-    /// Pixels across, a multiple of 8; when not given, those of a picture that is started from, else what the model was
+    /// Pixels across, a multiple of 8 where there is a VAE; when not given, those of a picture that is started from, else what the model was
     /// trained on
     #[arg(short = 'W', long)]
     pub width: Option<usize>,
-    /// Pixels down, a multiple of 8
+    /// Pixels down, likewise
     #[arg(short = 'H', long)]
     pub height: Option<usize>,
 }

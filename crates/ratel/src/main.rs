@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Diffuse(args) => commands::diffuse::run(args),
         Command::Denoise(args) => commands::denoise::run(args),
         Command::Interpolate(args) => commands::interpolate::run(args),
+        Command::CompareSpaces(args) => commands::compare_spaces::run(args),
         Command::Devices(args) => commands::devices::run(args),
         Command::Selftest(args) => commands::selftest::run(args),
         Command::Info(args) => commands::info::run(args),

@@ -4,6 +4,8 @@ use font8x8::{BASIC_FONTS, UnicodeFonts};
 use ratel_diffusion::autoencoder::Picture;
 use ratel_tensor::HostTensor;
 
+/// Pixels that a picture is made larger to at least, by a whole factor, so that it can be looked at.
+const LEAST: usize = 128;
 /// Pixels between pictures.
 const GAP: usize = 8;
 /// Pixels of a letter's square.
@@ -24,7 +26,7 @@ pub(crate) struct Row {
 /// pixel stays a square; what does not fill its place lies in the middle of it. Words too long for theirs are cut off.
 pub(crate) fn sheet(headings: &[String], rows: &[Row]) -> Picture {
     let all = || rows.iter().flat_map(|row| &row.pictures);
-    let largest = |side: fn(&Picture) -> usize| all().map(side).max().unwrap_or(0).max(64);
+    let largest = |side: fn(&Picture) -> usize| all().map(side).max().unwrap_or(0).max(LEAST);
     let (wide, high) = (largest(|picture| picture.width), largest(|picture| picture.height));
     let columns = rows.iter().map(|row| row.pictures.len()).max().unwrap_or(0).max(headings.len());
     let letters = rows.iter().flat_map(|row| &row.words).map(|line| line.chars().count()).max().unwrap_or(0);

@@ -2,7 +2,8 @@
 
 use super::common::model;
 use super::{Folder, refused, use_it};
-use ratel_weights::{Checkpoint, Defaults, Files};
+use ratel_weights::{Checkpoint, Component, Defaults, Files, describe};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -51,6 +52,49 @@ fn folders_with_parts_missing() {
         fs::remove_dir_all(folder.path("tiny").join(part)).expect("the folder");
         folder_refused(&folder, &[part]);
     }
+}
+
+#[test]
+fn folders_without_a_vae() {
+    let pixels = Checkpoint::open(Files::Disk, &model("tiny-pixels")).unwrap_or_else(|line| panic!("{line}"));
+    assert!(pixels.vae.is_none() && pixels.catalogue(Component::Vae).is_empty() && pixels.unknown.is_empty());
+    let info = describe(&pixels);
+    assert_eq!((info.space, info.components.len(), info.sample_size), ("image", 2, 16));
+
+    // a model of latents that lost its VAE
+    let folder = tiny();
+    fs::remove_dir_all(folder.path("tiny/vae")).expect("the folder");
+    folder_refused(&folder, &["vae", "no such folder"]);
+    let index = folder.path("tiny/model_index.json");
+    let mut named: Value = serde_json::from_slice(&fs::read(&index).expect("the index")).expect("JSON");
+    for vae in [json!([null, null]), json!(null), json!(7), json!([])] {
+        named["vae"] = vae;
+        fs::write(&index, named.to_string()).expect("a file");
+        folder_refused(&folder, &["no vae", "takes 4 channels and gives 4"]);
+    }
+
+    // one that predicts more than noise: six channels out of three
+    let weights = "unet/diffusion_pytorch_model.safetensors";
+    let bytes = fs::read(model("tiny-pixels").join(weights)).expect("the weights");
+    let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
+    let doubled = |name: &str| ["conv_out.weight", "conv_out.bias"].contains(&name);
+    let all: Vec<(String, Vec<usize>, Vec<u8>, Dtype)> = tensors
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+            if doubled(&name) {
+                shape[0] *= 2;
+                data = data.repeat(2);
+            }
+            (name, shape, data, view.dtype())
+        })
+        .collect();
+    let views = all.iter().map(|(name, shape, data, dtype)| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), data).expect("sizes that fit"))
+    });
+    fs::write(folder.path("tiny").join(weights), serialize(views, None).expect("bytes")).expect("a file");
+    folder_refused(&folder, &["variances", "6 channels out for 3 in"]);
 }
 
 #[test]

@@ -84,20 +84,29 @@ pub(crate) struct DecodeArgs {
     pub json: bool,
 }
 
-/// Where noise is added.
+/// Where diffusion happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Space {
-    /// To the picture itself
+    /// In the picture itself
     Image,
-    /// To its latents
+    /// In its latents
     Latent,
+}
+
+impl From<Space> for ratel_diffusion::model::Space {
+    fn from(space: Space) -> Self {
+        match space {
+            Space::Image => Self::Image,
+            Space::Latent => Self::Latent,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffuseArgs {
     /// A PNG or JPEG file
     pub image: PathBuf,
-    /// Add noise to the picture or to its latents; to each for itself when not given
+    /// Add noise to the picture or to its latents; to each for itself when not given, where the model has latents
     #[arg(long, value_enum)]
     pub space: Option<Space>,
     /// Levels of noise to show, from none to all

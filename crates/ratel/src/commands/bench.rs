@@ -5,12 +5,12 @@ use crate::{Failure, progress};
 use cpu_time::ThreadTime;
 use indicatif::ProgressBar;
 use ratel_diffusion::DiffusionError;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{self, Event, Request, Watcher, latent_size};
 use ratel_diffusion::random::RandomSource;
 use ratel_diffusion::sampling::SamplerChoice;
 use ratel_engine::{Engine, Hooks, Roof, Session, Summary};
-use ratel_graph::{Finished, Plan, PlanOptions, Port};
+use ratel_graph::{Finished, Plan, PlanOptions};
 use ratel_kernels::{Role, Target};
 use serde_json::json;
 use std::sync::atomic::AtomicBool;
@@ -127,7 +127,8 @@ impl Bench<'_> {
                 (BenchPart::Unet, "UNet step", ["UNet: plan", "UNet: kernels", "UNet: weights"]),
                 (BenchPart::Vae, "VAE decode", ["VAE: plan", "VAE: kernels", "VAE: weights"]),
             ];
-            for (part, test, loading) in parts.into_iter().filter(|(part, ..)| self.wants(*part)) {
+            let has = |part: BenchPart| part != BenchPart::Vae || self.model.space() == Space::Latent;
+            for (part, test, loading) in parts.into_iter().filter(|(part, ..)| self.wants(*part) && has(*part)) {
                 let graph = match part {
                     BenchPart::Unet => self.model.unet_graph(2, h, w)?,
                     _ => self.model.vae_graph(1, h, w)?,
@@ -160,25 +161,8 @@ impl Bench<'_> {
         let session = self.engine.load(plan, &*self.model.weights, tell)?;
         let loaded = begun.elapsed();
         let compiled = compiled.unwrap_or(loaded);
-        for port in &session.plan().inputs {
-            self.fill(&session, port)?;
-        }
+        fill(&session)?;
         Ok((session, Loading([planned, compiled, loaded - compiled])))
-    }
-
-    fn fill(&self, session: &Session, port: &Port) -> Result<(), Failure> {
-        let buffer = session.input(&port.name)?;
-        // SplitMix64's increment, as a walk through the numbers from -1 to 1
-        let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let count = port.shape.count();
-        match port.role {
-            Role::Ids { bound } => {
-                buffer.write_u32(&(0..count).map(|i| noise(i) as u32 % bound.max(1)).collect::<Vec<_>>())?;
-            }
-            _ if port.name == "timestep" => buffer.write_f32(&vec![500.0; count])?,
-            _ => buffer.write_f32(&(0..count).map(|i| noise(i) as f32 / (1 << 23) as f32 - 1.0).collect::<Vec<_>>())?,
-        }
-        Ok(())
     }
 
     /// The first run by itself, and then as many as were asked for.
@@ -247,6 +231,23 @@ impl Bench<'_> {
         }
         Ok(rows)
     }
+}
+
+/// Gives a component random inputs.
+pub(super) fn fill(session: &Session) -> Result<(), Failure> {
+    // SplitMix64's increment, as a walk through the numbers from -1 to 1
+    let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    for port in &session.plan().inputs {
+        let (buffer, count) = (session.input(&port.name)?, port.shape.count());
+        match port.role {
+            Role::Ids { bound } => {
+                buffer.write_u32(&(0..count).map(|i| noise(i) as u32 % bound.max(1)).collect::<Vec<_>>())?;
+            }
+            _ if port.name == "timestep" => buffer.write_f32(&vec![500.0; count])?,
+            _ => buffer.write_f32(&(0..count).map(|i| noise(i) as f32 / (1 << 23) as f32 - 1.0).collect::<Vec<_>>())?,
+        }
+    }
+    Ok(())
 }
 
 /// When the first step of a run was done.

@@ -6,7 +6,7 @@ use crate::picture::{Fit, Wanted, difference, psnr};
 use crate::progress::Progress;
 use crate::{Failure, tensors};
 use ratel_diffusion::autoencoder::Picture;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::latent_size;
 use ratel_tensor::HostTensor;
 use serde_json::json;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
             said.push(json!({ "path": path, "psnr_db": db.and_then(finite) }));
             continue;
         }
-        if i == 0 {
+        if i == 0 && parts.model.space() == Space::Latent {
             println!("{from}: {}", compression(&picture, [c, h, w]).replace("become", "come from"));
         }
         let apart = db.map_or(String::new(), |db| format!(": {}", distance(db)));

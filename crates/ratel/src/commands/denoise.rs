@@ -7,6 +7,7 @@ use crate::sheet::{Row, channels, sheet};
 use crate::{Failure, tensors};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::autoencoder::Picture;
+use ratel_diffusion::model::Space;
 use ratel_diffusion::pipeline::{Guess, Seen, denoise};
 use ratel_diffusion::stage::Stage;
 use ratel_tensor::HostTensor;
@@ -19,6 +20,8 @@ struct Shown {
     x: HostTensor,
     x_decoded: Picture,
     x0_decoded: Picture,
+    /// The noise of each guess: the channels of latents; in image space as the picture it is, grey where there is none.
+    noises: Vec<Picture>,
 }
 
 impl Shown {
@@ -75,7 +78,7 @@ pub(crate) fn run(args: DenoiseArgs) -> Result<(), Failure> {
     setup::say_what_was_cut(&made.cut);
 
     let about = setup::parameters(&args.draw, &request, &origin, &model, 0);
-    let page = page(&shown, request.run.steps.len(), &last, &made.latents);
+    let page = page(model.space(), &shown, request.run.steps.len(), &last, &made.latents);
     write_png(&place.picture, page.width as u32, page.height as u32, &page.rgb, &about)?;
     let table = table(&shown);
     write_whole(&place.beside("csv"), |out| out.write_all(table.as_bytes()))?;
@@ -93,9 +96,11 @@ pub(crate) fn run(args: DenoiseArgs) -> Result<(), Failure> {
     tensors::save(&place.beside("safetensors"), &all)?;
     let mut written = vec![place.picture.clone(), place.beside("csv"), place.beside("safetensors")];
     if let Some(folder) = &place.folder {
-        let steps = shown.iter().flat_map(|Shown { seen, x_decoded, x0_decoded, .. }| {
-            [("x", x_decoded), ("x0", x0_decoded)]
-                .map(|(what, picture)| (format!("step{:03}_{what}", seen.step + 1), picture))
+        let steps = shown.iter().flat_map(|Shown { seen, x_decoded, x0_decoded, noises, .. }| {
+            let noise = noises.last().filter(|_| model.space() == Space::Image);
+            let all = [Some(("x", x_decoded)), Some(("x0", x0_decoded)), noise.map(|noise| ("noise", noise))];
+            let named = |(what, picture)| (format!("step{:03}_{what}", seen.step + 1), picture);
+            all.into_iter().flatten().map(named)
         });
         for (name, picture) in steps.chain([("picture".to_owned(), &last)]) {
             let path = folder.join(format!("{name}.png"));
@@ -147,22 +152,42 @@ fn show(
     let scale = stage.model.latent_scale();
     let (h, w) = (latents.shape[1], latents.shape[2]);
     let decoded = stage.decode(&everything, progress)?.into_iter().flatten();
-    let mut pictures = decoded.map(|rgb| Picture { width: w * scale, height: h * scale, rgb });
+    let sized = |rgb| Picture { width: w * scale, height: h * scale, rgb };
+    let mut pictures = decoded.map(sized);
+    // black and white are three deviations from grey
+    let noise = |guess: &Guess| match stage.model.space() {
+        Space::Image => Ok(sized(stage.to_bytes(&stage.sum(&[(guess.noise.clone(), 1.0 / 3.0)])?)?)),
+        Space::Latent => Ok(channels(&guess.noise, scale)),
+    };
+    let noises: Vec<Vec<Picture>> =
+        all.iter().map(|seen| seen.guesses.iter().map(noise).collect()).collect::<Result<_, DiffusionError>>()?;
     let empty = || Picture { width: 0, height: 0, rgb: vec![] };
     let xs: Vec<Picture> = pictures.by_ref().take(all.len()).collect();
     let x0_pictures: Vec<Picture> = pictures.by_ref().take(all.len()).collect();
-    let shown = all.into_iter().zip(scaled).zip(xs.into_iter().zip(x0_pictures));
-    let shown = shown.map(|((seen, x), (x_decoded, x0_decoded))| Shown { seen, x, x_decoded, x0_decoded });
+    let shown = all.into_iter().zip(scaled).zip(noises).zip(xs.into_iter().zip(x0_pictures));
+    let shown =
+        shown.map(|(((seen, x), noises), (x_decoded, x0_decoded))| Shown { seen, x, x_decoded, x0_decoded, noises });
     Ok((shown.collect(), pictures.next().unwrap_or_else(empty)))
 }
 
-/// A row per step, and the result below.
-fn page(shown: &[Shown], steps: usize, last: &Picture, latents: &HostTensor) -> Picture {
+/// A row per step, and the result below. Latents are shown decoded and as they are; in image space that is the same.
+fn page(space: Space, shown: &[Shown], steps: usize, last: &Picture, latents: &HostTensor) -> Picture {
     let scale = last.width / latents.shape[2].max(1);
     let guesses = shown.first().map_or(&[][..], |shown| &shown.seen.guesses);
-    let mut headings = vec!["x: the latents\ndecoded".to_owned(), "x: channels".to_owned()];
-    headings.extend(guesses.iter().map(|guess| format!("predicted noise\n{}", guess.name)));
-    headings.extend(["predicted x0\ndecoded".to_owned(), "predicted x0\nchannels".to_owned()]);
+    let (x, x0): (&[&str], &[&str]) = match space {
+        Space::Image => (&["x: the picture"], &["predicted x0"]),
+        Space::Latent => {
+            (&["x: the latents\ndecoded", "x: channels"], &["predicted x0\ndecoded", "predicted x0\nchannels"])
+        }
+    };
+    let of_noise = guesses.iter().map(|guess| format!("predicted noise\n{}", guess.name));
+    let owned = |headings: &[&str]| headings.iter().map(|heading| (*heading).to_owned()).collect::<Vec<_>>();
+    let headings: Vec<String> = owned(x).into_iter().chain(of_noise).chain(owned(x0)).collect();
+    // a picture and, of latents, their channels
+    let both = |picture: &Picture, latents: &HostTensor| match space {
+        Space::Image => vec![picture.clone()],
+        Space::Latent => vec![picture.clone(), channels(latents, scale)],
+    };
     let mut rows: Vec<Row> = shown
         .iter()
         .map(|shown| {
@@ -181,16 +206,16 @@ fn page(shown: &[Shown], steps: usize, last: &Picture, latents: &HostTensor) -> 
                 _ => "guided",
             };
             words.extend(guesses.iter().map(|guess| format!("{:7} {:.3}", short(guess.name), size(&guess.noise))));
-            let mut pictures = vec![shown.x_decoded.clone(), channels(&shown.x, scale)];
-            pictures.extend(guesses.iter().map(|guess| channels(&guess.noise, scale)));
+            let mut pictures = both(&shown.x_decoded, &shown.x);
+            pictures.extend(shown.noises.iter().cloned());
             if let Some(guess) = guesses.last() {
                 words.push(format!("x0   {:.3}", size(&guess.x0)));
-                pictures.extend([shown.x0_decoded.clone(), channels(&guess.x0, scale)]);
+                pictures.extend(both(&shown.x0_decoded, &guess.x0));
             }
             Row { words, pictures }
         })
         .collect();
-    rows.push(Row { words: vec!["result".to_owned()], pictures: vec![last.clone(), channels(latents, scale)] });
+    rows.push(Row { words: vec!["result".to_owned()], pictures: both(last, latents) });
     sheet(&headings, &rows)
 }
 

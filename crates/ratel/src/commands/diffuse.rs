@@ -68,6 +68,9 @@ pub(crate) fn run(args: DiffuseArgs) -> Result<(), Failure> {
     }
     let betas = model.sampler(&SamplerChoice::default(), 1)?.0.betas;
     let schedule = NoiseSchedule::new(&betas).map_err(|error| Failure::Usage(error.to_string()))?;
+    if args.space == Some(Space::Latent) && model.vae.is_none() {
+        return Err(DiffusionError::NoVae { model: model.name }.into());
+    }
     let picture = setup::picture(&args.image, args.fit.wanted(), &model)?;
     let place = Place::new(&args.output, "diffuse")?;
     let parts = Parts::open(model, &args.run)?;
@@ -170,7 +173,7 @@ fn show(
             shown.image = Some(Picture { rgb, ..*picture });
         }
     }
-    if args.space != Some(Space::Image) {
+    if args.space != Some(Space::Image) && parts.model.vae.is_some() {
         let [c, h, w] = latents_of(&parts.model, picture);
         let x0 = stage.encode(picture, &HostTensor::zeros([1, h, w, c]), progress)?.latents;
         let noise = setup::noise(args.rng, seed, [h, w, c]);

@@ -4,8 +4,9 @@ use crate::output::{check_writable, write_png};
 use crate::picture::{difference, psnr};
 use crate::progress::Progress;
 use crate::{Failure, tensors};
+use ratel_diffusion::DiffusionError;
 use ratel_diffusion::autoencoder::Picture;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_tensor::HostTensor;
 use serde_json::json;
 use std::path::Path;
@@ -16,6 +17,9 @@ pub(crate) fn run(args: EncodeArgs) -> Result<(), Failure> {
         check_writable(path)?;
     }
     let model = setup::model(&args.model)?;
+    if model.space() == Space::Image {
+        return Err(DiffusionError::NoVae { model: model.name }.into());
+    }
     let picture = setup::picture(&args.image, args.fit.wanted(), &model)?;
     let parts = Parts::open(model, &args.run)?;
     let [c, h, w] = latents_of(&parts.model, &picture);

@@ -22,7 +22,9 @@ pub(crate) fn run(args: InfoArgs) -> Result<(), Failure> {
         println!("            {guess}");
     }
     let Defaults { steps, guidance_scale, .. } = info.defaults;
-    println!("drawn with  {steps} steps, guidance {guidance_scale}, latents of {0}x{0}", info.sample_size);
+    let sample = if info.space == "latent" { "latents" } else { "pictures" };
+    println!("space       {}", info.space);
+    println!("drawn with  {steps} steps, guidance {guidance_scale}, {sample} of {0}x{0}", info.sample_size);
     println!("{:14} {:>8} {:>14} {:>10}  element types", "component", "tensors", "parameters", "MiB");
     for part in &info.components {
         let types: Vec<_> = part.elements.iter().map(|(elem, count)| format!("{count} {elem}")).collect();

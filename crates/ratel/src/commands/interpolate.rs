@@ -6,9 +6,11 @@ use crate::picture::Wanted;
 use crate::progress::Progress;
 use crate::sheet::{Row, channels, sheet};
 use crate::{Failure, tensors};
+use ratel_diffusion::DiffusionError;
 use ratel_diffusion::autoencoder::Picture;
 use ratel_diffusion::latents::slerp;
-use ratel_diffusion::pipeline::{Variation, denoise};
+use ratel_diffusion::model::Space;
+use ratel_diffusion::pipeline::{Request, Variation, denoise_variations};
 use ratel_tensor::HostTensor;
 use serde_json::json;
 use std::path::Path;
@@ -18,6 +20,8 @@ const NAME: &str = "interpolate";
 
 /// The pictures between two, in order.
 struct Frames {
+    /// Where they were drawn.
+    space: Space,
     /// How far along each is, 0 to 1.
     shares: Vec<f64>,
     pictures: Vec<Picture>,
@@ -81,7 +85,10 @@ fn between_pictures(args: &InterpolateArgs) -> Result<(Place, Frames), Failure> 
     if args.draw.positional.is_some() || args.draw.prompt.is_some() {
         return Err(Failure::Usage("a prompt is for going from seed to seed; pictures are only decoded".to_owned()));
     }
-    let model = setup::model(&args.draw.model)?;
+    let model = setup::model_to_draw_with(&args.draw)?;
+    if model.space() == Space::Image {
+        return Err(DiffusionError::NoVae { model: model.name }.into());
+    }
     let wanted = Wanted { width: args.draw.size.width, height: args.draw.size.height, fit: args.draw.fit };
     let from = setup::picture(Path::new(&args.from), wanted, &model)?;
     let same_size = Wanted { width: Some(from.width), height: Some(from.height), fit: args.draw.fit };
@@ -99,6 +106,7 @@ fn between_pictures(args: &InterpolateArgs) -> Result<(Place, Frames), Failure> 
         setup::plain_parameters(&parts.model, vec![("Between", ends), ("Share", format!("{share:.4}"))])
     };
     let frames = Frames {
+        space: parts.model.space(),
         about: shares.iter().map(about).collect(),
         pictures: rgb.into_iter().map(sized).collect(),
         faded: faded.into_iter().map(sized).collect(),
@@ -151,31 +159,28 @@ fn between_seeds(args: &InterpolateArgs, from: u64, to: u64) -> Result<(Place, F
     let prepared = Prepared { engine, model, request, stop: setup::stop_on_ctrl_c()? };
     let Prepared { engine, model, request, stop } = &prepared;
     let shares = shares(args.frames);
-    let (mut latents, mut about) = (Vec::new(), Vec::new());
+    let variations: Vec<_> = shares.iter().map(|share| Variation { seed: to, strength: *share }).collect();
     let mut progress = Progress::default();
-    for share in &shares {
-        let mut request = request.clone();
-        request.variation = Some(Variation { seed: to, strength: *share });
-        let made = denoise(engine, model, &request, stop, &mut progress);
-        if made.is_err() {
-            progress.finish();
-        }
-        let made = made?;
-        if latents.is_empty() {
-            setup::say_what_was_cut(&made.cut);
-        }
-        latents.push(made.latents);
-        about.push(setup::parameters(&args.draw, &request, &origin, model, 0));
-    }
-    let decoded = request.stage(engine, model, stop).decode(&latents.iter().collect::<Vec<_>>(), &mut progress);
+    let made = denoise_variations(engine, model, request, &variations, stop, &mut progress).and_then(|made| {
+        let latents: Vec<_> = made.iter().map(|made| &made.latents).collect();
+        let decoded = request.stage(engine, model, stop).decode(&latents, &mut progress)?;
+        Ok((made, decoded))
+    });
     progress.finish();
+    let (made, decoded) = made?;
+    setup::say_what_was_cut(made.first().map_or(&[], |made| &made.cut));
+    let about = |variation: &Variation| {
+        let request = Request { variation: Some(*variation), ..request.clone() };
+        setup::parameters(&args.draw, &request, &origin, model, 0)
+    };
     let sized = |rgb| Picture { width: request.width, height: request.height, rgb };
     let frames = Frames {
-        pictures: decoded?.into_iter().flatten().map(sized).collect(),
+        space: model.space(),
+        pictures: decoded.into_iter().flatten().map(sized).collect(),
         shares,
-        latents,
+        latents: made.into_iter().map(|made| made.latents).collect(),
         faded: vec![],
-        about,
+        about: variations.iter().map(about).collect(),
         device: engine.name(),
     };
     Ok((place, frames))
@@ -187,10 +192,10 @@ fn strip(frames: &Frames) -> Picture {
         pictures,
     };
     let seen = |(picture, latents): (&Picture, &HostTensor)| channels(latents, picture.width / latents.shape[2]);
-    let mut rows = vec![
-        row(&["decoded"], frames.pictures.clone()),
-        row(&["latents"], frames.pictures.iter().zip(&frames.latents).map(seen).collect()),
-    ];
+    let mut rows = vec![row(if frames.space == Space::Latent { &["decoded"] } else { &[] }, frames.pictures.clone())];
+    if frames.space == Space::Latent {
+        rows.push(row(&["latents"], frames.pictures.iter().zip(&frames.latents).map(seen).collect()));
+    }
     if !frames.faded.is_empty() {
         rows.push(row(&["pixels", "mixed", "instead"], frames.faded.clone()));
     }

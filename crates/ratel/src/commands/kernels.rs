@@ -3,7 +3,7 @@ use crate::args::{KernelBenchArgs, KernelListArgs, KernelsArgs, KernelsCommand};
 use crate::units::{percent, seconds, si};
 use crate::{Failure, progress, shape};
 use ratel_diffusion::DiffusionError;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{Precision, latent_size, target};
 use ratel_engine::{Engine, Entrant, Roof, race};
 use ratel_graph::{Plan, PlanOptions};
@@ -93,11 +93,10 @@ fn plans(
     options: &PlanOptions,
 ) -> Result<Vec<(&'static str, Plan)>, Failure> {
     let [h, w] = latent_size(model, width, height)?;
-    let graphs = [
-        ("text_encoder", model.text_graph(2, 1)?),
-        ("unet", model.unet_graph(2, h, w)?),
-        ("vae", model.vae_graph(1, h, w)?),
-    ];
+    let mut graphs = vec![("text_encoder", model.text_graph(2, 1)?), ("unet", model.unet_graph(2, h, w)?)];
+    if model.space() == Space::Latent {
+        graphs.push(("vae", model.vae_graph(1, h, w)?));
+    }
     let plan = |(name, graph): (_, ratel_graph::Finished)| {
         Ok((name, graph.plan(target, options).map_err(DiffusionError::from)?))
     };

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub(crate) mod bench;
+pub(crate) mod compare_spaces;
 pub(crate) mod decode;
 pub(crate) mod denoise;
 pub(crate) mod devices;

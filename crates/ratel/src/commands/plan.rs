@@ -2,7 +2,7 @@ use super::setup;
 use crate::Failure;
 use crate::args::{ComponentArg, PlanArgs};
 use ratel_diffusion::DiffusionError;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{Precision, latent_size, target};
 use ratel_engine::Engine;
 use ratel_graph::PlanOptions;
@@ -18,9 +18,13 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
     let options = PlanOptions { rules: setup::rules(&args.run)?, observe: vec![] };
     let target = planned_target(&args, &model)?;
     let copies = if args.cfg_scale.unwrap_or(model.defaults.guidance_scale) > 1.0 { 2 } else { 1 };
+    if args.component == Some(ComponentArg::Vae) && model.space() == Space::Image {
+        return Err(DiffusionError::NoVae { model: model.name }.into());
+    }
     let mut peak = 0;
     for component in [ComponentArg::TextEncoder, ComponentArg::Unet, ComponentArg::Vae] {
-        if args.component.is_some_and(|only| only != component) {
+        let missing = component == ComponentArg::Vae && model.space() == Space::Image;
+        if missing || args.component.is_some_and(|only| only != component) {
             continue;
         }
         let graph = match component {

@@ -6,7 +6,7 @@ use crate::picture::{self, Read, Wanted};
 use crate::{Failure, progress};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::autoencoder::Picture;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{Precision, Request, latent_size};
 use ratel_diffusion::random::{Generator, RandomSource};
 use ratel_diffusion::sampling::{
@@ -86,18 +86,19 @@ pub(crate) fn model_or_architecture(args: &ModelArgs, arch: &ArchArgs) -> Result
     Ok(Model::of_architecture(&architecture, 0)?)
 }
 
-/// Opens a checkpoint; cub, which is inside the program, when none is named, or by its name.
+/// Opens a checkpoint; one of those inside the program by its name, and cub when none is named.
 pub(crate) fn open(model: Option<&Path>) -> Result<Checkpoint, Failure> {
-    let cub = Path::new(ratel_cub::NAME);
-    let (files, path) = match model {
-        Some(path) if path.as_os_str() != cub => (Files::Disk, path),
-        named => {
-            if named.is_some() && cub.exists() {
-                eprintln!("note: cub is the model inside the program; what lies here under that name is ./cub");
-            }
-            (Files::Embedded(ratel_cub::FILES), cub)
-        }
-    };
+    let path = model.unwrap_or(Path::new(ratel_cub::NAME));
+    let inside = [ratel_cub::NAME, ratel_cub::PIXELS].into_iter().find(|name| path.as_os_str() == *name);
+    if let (Some(name), Some(_), true) = (inside, model, path.exists()) {
+        eprintln!("note: {name} is the model inside the program; what lies here under that name is ./{name}");
+    }
+    if let Some(name) = inside.filter(|name| !ratel_cub::has(name)) {
+        return Err(Failure::Check(format!(
+            "{name} is not in this program, which was built without models/{name}; name another model by -m"
+        )));
+    }
+    let files = inside.map_or(Files::Disk, |_| Files::Embedded(ratel_cub::FILES));
     Ok(Checkpoint::open(files, path).map_err(DiffusionError::from)?)
 }
 
@@ -186,7 +187,7 @@ pub(crate) fn picture(path: &Path, wanted: Wanted, model: &Model) -> Result<Pict
 }
 
 fn read_picture(path: &Path, wanted: Wanted, model: &Model) -> Result<Read, Failure> {
-    if !model.has_encoder() {
+    if model.space() == Space::Latent && !model.has_encoder() {
         return Err(DiffusionError::NoEncoder { model: model.name.clone() }.into());
     }
     let read = picture::read(path, wanted, model.latent_scale())?;
@@ -223,7 +224,15 @@ fn source(rng: Rng) -> RandomSource {
 
 /// The model, with a line on standard error where what it predicts is a guess and no argument says.
 pub(crate) fn model_to_draw_with(args: &DrawArgs) -> Result<Model, Failure> {
-    let model = model(&args.model)?;
+    let space = args.space.map(Space::from);
+    let model = match (&args.model.model, space) {
+        (None, Some(Space::Image)) => checked(open(Some(Path::new(ratel_cub::PIXELS)))?)?,
+        _ => model(&args.model)?,
+    };
+    if let Some(space) = space.filter(|space| *space != model.space()) {
+        let (name, asked, own) = (&model.name, space.name(), model.space().name());
+        return Err(Failure::Usage(format!("--space {asked}: {name} draws in {own} space; leave out -m, or --space")));
+    }
     if let (Some(note), None) = (&model.guess, &args.prediction) {
         eprintln!("note: {note}");
     }
