@@ -51,7 +51,9 @@ fn host(criterion: &mut Criterion) {
     let op = Op::from(Add { count: 64, span: 64, period: 64 });
     let run = || engine.run_op(&op, None, &[&a, &b], &sum).expect("it ran before");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("one op, bound and submitted by itself", |b| b.iter_custom(|times| computed(&engine, times, run)));
+    group.bench_function("one op, bound and submitted by itself", |b| {
+        b.iter_custom(|times| computed(&engine, times, run))
+    });
     group.finish();
 }
 

@@ -296,13 +296,15 @@ impl Stages<'_> {
             if let Some(Inside { timestep, x, guesses }) = inside {
                 watcher.seen(Seen { step: i, timestep, level: step.level, x, guesses });
             }
+            // what is waited for is the UNet
+            stage.engine.mark("unet", Some(i));
             ahead.add_step(watcher)?;
             if request.keep_steps {
                 kept.push(denoiser.latents()?);
             }
         }
-        stage.engine.mark("sampler", None);
         ahead.wait(0, watcher)?;
+        stage.engine.mark("sampler", None);
         Ok((denoiser.latents()?, kept))
     }
 
