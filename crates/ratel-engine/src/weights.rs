@@ -10,8 +10,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 /// Weights share buffers of up to so many bytes; a larger weight has its own.
 const CHUNK: u64 = 256 << 20;
 
-/// Pieces that may lie in the host's memory between being read and being uploaded. Those of checkpoints have some 8 MiB.
+/// Loads of pieces that may lie in the host's memory between being read and being uploaded, and the bytes from which on a load
+/// is handed over: one by one, small pieces would wake a thread each. A checkpoint's large ones have some 8 MiB.
 const WAITING: usize = 4;
+const LOAD: usize = 1 << 20;
 
 /// Takes a piece of a weight: its offset in bytes, and its bytes.
 pub type WeightSink<'a> = dyn FnMut(u64, &[u8]) -> Result<(), EngineError> + 'a;
@@ -59,7 +61,7 @@ impl Weights {
             let (sender, pieces) = sync_channel(WAITING);
             let reader = scope.spawn(move || read(target, weights, source, &sender));
             let mut done = 0;
-            let uploaded = pieces.iter().try_for_each(|Piece { weight, at, bytes }| {
+            let uploaded = pieces.iter().flatten().try_for_each(|Piece { weight, at, bytes }| {
                 go_on()?;
                 done += bytes.len() as u64;
                 progress(Progress { done: done.min(total), total });
@@ -95,8 +97,11 @@ fn read(
     target: &Target,
     weights: &[Weight],
     source: &dyn WeightSource,
-    sender: &SyncSender<Piece>,
+    sender: &SyncSender<Vec<Piece>>,
 ) -> Result<(), EngineError> {
+    let mut load: Vec<Piece> = Vec::new();
+    // nobody takes pieces once the upload has failed, which is the error that counts
+    let send = |load: &mut Vec<Piece>| sender.send(std::mem::take(load)).map_err(|_| EngineError::Cancelled);
     for (i, weight) in weights.iter().enumerate() {
         let elem = match weight.role {
             Role::Weight => target.weight.elem(),
@@ -110,8 +115,9 @@ fn read(
                 return Err(EngineError::Plan(format!("{key} has {whole} bytes; its source gave {length} at {at}")));
             }
             given += bytes.len() as u64;
-            // nobody takes pieces once the upload has failed, which is the error that counts
-            sender.send(Piece { weight: i, at, bytes: bytes.to_vec() }).map_err(|_| EngineError::Cancelled)
+            load.push(Piece { weight: i, at, bytes: bytes.to_vec() });
+            let full = load.iter().map(|piece| piece.bytes.len()).sum::<usize>() >= LOAD;
+            if full { send(&mut load) } else { Ok(()) }
         };
         source.read(weight, elem, &mut sink).map_err(|error| match error.downcast::<EngineError>() {
             Ok(ours) => *ours,
@@ -122,7 +128,7 @@ fn read(
             return Err(EngineError::Plan(format!("{} has {bytes} bytes; its source gave {given}", weight.key)));
         }
     }
-    Ok(())
+    send(&mut load)
 }
 
 /// For each weight its chunk and its offset there; and the chunks' sizes.
