@@ -62,6 +62,11 @@ fn several_pictures_latents_and_steps() {
         ["-s", "7", "-b", "2", "-o", "x.png", "--latents-out", "l.safetensors", "--steps-dir", "steps", "--json"];
     let said: Value = serde_json::from_str(&place.draw("two", &more)).expect("JSON");
     assert_eq!(said["pictures"][1]["seed"], 8, "{said}");
+    let [first, all] = [&said["times"]["first_step_seconds"], &said["seconds"]].map(|seconds| seconds.as_f64());
+    assert!(first > Some(0.0) && first < all.map(|all| all + 60.0), "{said}");
+    let stages = said["times"]["stages"].as_array().expect("stages");
+    let names: Vec<_> = stages.iter().filter_map(|stage| stage["stage"].as_str()).collect();
+    assert_eq!(names, ["loading", "text_encoder", "sampler", "unet", "vae_decoder"], "{said}");
     let steps = ["step_001_1.png", "step_001_2.png", "step_002_1.png", "step_002_2.png"];
     let mut expected = [&["l.safetensors", "steps", "x_1.png", "x_2.png"][..], &steps].concat();
     expected.sort_unstable();
@@ -75,7 +80,8 @@ fn several_pictures_latents_and_steps() {
     assert_eq!(latents.tensor("latents").expect("the latents").shape(), [2, 4, 8, 8]);
 
     // each picture of a batch is the one that its seed gives alone
-    place.draw("two", &["-s", "8", "-o", "alone.png", "--latents-out", "one.safetensors"]);
+    let said = place.draw("two", &["-v", "-s", "8", "-o", "alone.png", "--latents-out", "one.safetensors"]);
+    assert!(["opening ", "loading ", "unet ", "first step "].iter().all(|part| said.contains(part)), "{said}");
     let pixels = |name: &str| image::load_from_memory(&place.bytes(name)).expect("a picture").into_rgb8().into_raw();
     assert!(pixels("alone.png") == pixels("x_2.png"), "the second of a batch is the next seed's");
     let file = place.bytes("one.safetensors");

@@ -205,6 +205,9 @@ fn on_the_device_at_hand() {
             "the device worked within the host's time: {summary:?}"
         );
     }
+    assert!(profile.run.first_step_ns.is_some() && said.contains("first step "), "{said}");
+    let host = summary(&profile).host.expect("a device did it");
+    assert!(host.step_ns.low > 0.0 && host.dispatches > 100 && said.contains("CPU time "), "{host:?}: {said}");
     assert!(!run(&["--no-roof"]).contains("bound by"));
 }
 
@@ -215,15 +218,20 @@ fn interrupted() {
     use std::process::{Command, Stdio};
 
     let place = Place::new();
-    let mut command = place.command(&["profile", "x", "-d", "cpu", "--steps", "900", "--no-roof", "-o", "never.html"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-    assert!(lines.next().expect("a line").expect("text").starts_with("cub, 128x128, 900 steps"));
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
-    assert!(sent.success());
-    let output = child.wait_with_output().expect("an end");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{errors}");
-    assert_eq!(errors.lines().filter(|line| line.starts_with("ratel: ")).count(), 1, "{errors}");
-    assert!(place.files().is_empty(), "{:?}", place.files());
+    // in the middle of a run, and of the roof's measurement before it
+    for more in [&["--no-roof"][..], &[]] {
+        let long = ["profile", "x", "-d", "cpu", "--steps", "900", "-o", "never.html"];
+        let mut command = place.command(&[&long[..], more].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        assert!(lines.next().expect("a line").expect("text").starts_with("cub, 128x128, 900 steps"));
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
+        let output = child.wait_with_output().expect("an end");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{errors}");
+        assert_eq!(errors.lines().filter(|line| line.starts_with("ratel: ")).count(), 1, "{errors}");
+        assert!(place.files().is_empty(), "{:?}", place.files());
+    }
+    assert!(!place.path("cache").exists(), "a roof that was not measured to the end is not kept");
 }

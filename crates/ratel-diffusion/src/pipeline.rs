@@ -11,10 +11,11 @@ use crate::random::RandomSource;
 use crate::sampling::{NoiseLevel, Prediction, Run};
 use crate::stage::Stage;
 use crate::text::Tokens;
-use ratel_engine::Engine;
+use ratel_engine::{Engine, Point};
 use ratel_graph::Rule;
 use ratel_kernels::Target;
 use ratel_tensor::{Elem, HostTensor};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
@@ -337,24 +338,32 @@ impl Stages<'_> {
         denoiser.start(&terms)?;
         let mut kept = Vec::new();
         let steps = request.run.steps.len();
+        let mut ahead = Ahead::new(stage.engine, runs.start * steps, runs.end * steps);
         for (i, step) in request.run.steps.iter().enumerate() {
             let observed = request.observe_steps.contains(&i);
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
             stage.engine.mark("sampler", Some(i));
             let inside = denoiser.step(step, request.reveal, &mut || noise.draw(), |session| {
                 stage.engine.mark("unet", Some(i));
-                let ran = if observed { stage.run(session, &prefix, watcher) } else { stage.run_plainly(session) };
+                let ran = if observed {
+                    stage.run(session, &prefix, watcher)
+                } else {
+                    stage.start(session, &mut || ahead.tell(watcher))
+                };
                 stage.engine.mark("sampler", Some(i));
                 ran
             })?;
             if let Some(Inside { timestep, x, guesses }) = inside {
                 watcher.seen(Seen { step: i, timestep, level: step.level, x, guesses });
             }
-            watcher.event(Event::Step(runs.start * steps + i + 1, runs.end * steps));
+            // what is waited for is the UNet
+            stage.engine.mark("unet", Some(i));
+            ahead.add_step(watcher)?;
             if request.keep_steps {
                 kept.push(denoiser.latents()?);
             }
         }
+        ahead.wait(0, watcher)?;
         stage.engine.mark("sampler", None);
         Ok((denoiser.latents()?, kept))
     }
@@ -394,6 +403,50 @@ struct Ready<'e> {
     noise: latents::Source,
     /// What did not fit into the text encoder, if anything.
     cut: Vec<String>,
+}
+
+/// The steps that were given to the device and of which nobody was told yet that they are done. The host records a step while
+/// the one before runs, and is never further ahead than that.
+struct Ahead<'a> {
+    engine: &'a Engine,
+    steps: VecDeque<Point>,
+    done: usize,
+    total: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// Of `total` steps, `done` were done before.
+    fn new(engine: &'a Engine, done: usize, total: usize) -> Self {
+        Ahead { engine, steps: VecDeque::new(), done, total }
+    }
+
+    /// A step was given to the device: the one before it is waited for.
+    fn add_step(&mut self, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
+        self.steps.push_back(self.engine.point()?);
+        self.wait(1, watcher)
+    }
+
+    /// Waits until so many steps are left to be done.
+    fn wait(&mut self, left: usize, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
+        while let Some(first) = self.steps.front().filter(|_| self.steps.len() > left) {
+            self.engine.reach(first)?;
+            self.pop(watcher);
+        }
+        Ok(())
+    }
+
+    /// Tells of the steps that are done by now.
+    fn tell(&mut self, watcher: &mut dyn Watcher) {
+        while self.steps.front().is_some_and(Point::is_reached) {
+            self.pop(watcher);
+        }
+    }
+
+    fn pop(&mut self, watcher: &mut dyn Watcher) {
+        self.steps.pop_front();
+        self.done += 1;
+        watcher.event(Event::Step(self.done, self.total));
+    }
 }
 
 /// What kernels are chosen for: see [`Precision`].

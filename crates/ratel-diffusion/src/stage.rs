@@ -54,6 +54,12 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Gives a session's steps to the device without waiting for the last of them; `tell` is called whenever some are done.
+    pub(crate) fn start(&self, session: &Session, tell: &mut dyn FnMut()) -> Result<(), DiffusionError> {
+        session.start(&mut Hooks { cancel: Some(self.stop), progress: Some(&mut |_| tell()) })?;
+        Ok(())
+    }
+
     pub(crate) fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {
         session.run(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
         Ok(())

@@ -1,5 +1,5 @@
-//! What was measured on a device, kept between runs in the user's cache directory. Nothing there is needed: what is
-//! missing, damaged or of another device is measured anew, and what can't be written is left out.
+//! What was measured or compiled on a device, kept between runs in the user's cache directory. Nothing there is needed: what
+//! is missing, damaged or of another device is made anew, and what can't be written is left out.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,21 +18,27 @@ pub fn cache_folder() -> Option<PathBuf> {
 
 /// What a file holds, if it is one.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&read_bytes(path, LARGEST)?).ok()
+}
+
+/// The bytes of a file of at most so many.
+pub(crate) fn read_bytes(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(LARGEST + 1).read_to_end(&mut bytes).ok()?;
-    if bytes.len() as u64 > LARGEST {
-        return None;
-    }
-    serde_json::from_slice(&bytes).ok()
+    File::open(path).ok()?.take(most + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= most).then_some(bytes)
+}
+
+/// Writes a value as a file.
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+    write_bytes(path, &serde_json::to_vec_pretty(value)?)
 }
 
 /// Writes a file whole or not at all: beside its place, then renamed, so that no other process sees a part of it.
-pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(".ratel-").tempfile_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    file.flush()?;
+    file.write_all(bytes)?;
     file.persist(path)?;
     Ok(())
 }
@@ -48,7 +54,15 @@ pub(crate) fn file_name(kind: &str, words: &[&str]) -> String {
 
 /// FNV-1a (Fowler, Noll & Vo), 64 bits: the same on every machine and in every version.
 pub(crate) fn hash(words: &[&str]) -> u64 {
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
+    fnv(words.iter().flat_map(|word| word.bytes().chain([0])))
+}
+
+/// The same of bytes.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    fnv(bytes.iter().copied())
+}
+
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

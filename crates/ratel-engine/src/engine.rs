@@ -10,7 +10,9 @@ use crate::tune::Tuner;
 use crate::{Buffer, EngineError, MemoryUse, cpu};
 use ratel_kernels::{Choice, Op, Role, Shaders, Target, WeightStorage, choose};
 use ratel_tensor::Elem;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a device is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +24,14 @@ pub struct EngineOptions {
     pub checks: bool,
     /// Whether `Params` may be immediates where the device has them; a uniform buffer otherwise.
     pub immediates: bool,
+    /// Where the driver's compiled pipelines are kept between runs, where wgpu can; `None` keeps none. It must be a folder
+    /// of this program's own, such as [`crate::cache_folder`].
+    pub pipelines: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { shaders: Shaders::Embedded, checks: cfg!(debug_assertions), immediates: true }
+        EngineOptions { shaders: Shaders::Embedded, checks: cfg!(debug_assertions), immediates: true, pipelines: None }
     }
 }
 
@@ -37,6 +42,7 @@ pub struct Engine {
     pub(crate) tape: Option<Arc<Tape>>,
     note: Option<String>,
     pub(crate) tuner: Option<Arc<Tuner>>,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +80,7 @@ impl Engine {
                         note.push(format!("no GPU was found; running on the software driver {}", gpu.info.name));
                     }
                     let note = (!note.is_empty()).then(|| note.join("; "));
-                    return Ok(Engine { place: Where::Device(Arc::new(gpu)), tape: None, tuner: None, note });
+                    return Ok(Engine::at(Where::Device(Arc::new(gpu)), note));
                 }
                 Err(error) if *choice == DeviceChoice::Auto => refused.push(error.to_string()),
                 Err(error) => return Err(error),
@@ -84,12 +90,31 @@ impl Engine {
             refused.push("no Vulkan, Metal, DX12 or GL driver was found".to_owned());
         }
         refused.push("running on the CPU twins, which are slow".to_owned());
-        Ok(Engine { place: Where::Twins(Arc::default()), tape: None, tuner: None, note: Some(refused.join("; ")) })
+        Ok(Engine::at(Where::Twins(Arc::default()), Some(refused.join("; "))))
+    }
+
+    fn at(place: Where, note: Option<String>) -> Engine {
+        Engine { place, tape: None, note, tuner: None, stop: None }
     }
 
     /// The CPU twins.
     pub fn twins() -> Engine {
-        Engine { place: Where::Twins(Arc::default()), tape: None, tuner: None, note: None }
+        Engine::at(Where::Twins(Arc::default()), None)
+    }
+
+    /// This engine, with a flag that another thread sets (Ctrl-C) to stop whatever takes long on it: loading, tuning,
+    /// measuring, and runs. They return [`EngineError::Cancelled`] then.
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Engine {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn check_stop(&self) -> Result<(), EngineError> {
+        match &self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(EngineError::Cancelled),
+            _ => Ok(()),
+        }
     }
 
     /// What an automatic choice fell back to, and why; `None` when it is a GPU or was asked for.
@@ -190,6 +215,7 @@ impl Engine {
         target: &Target,
         regions: &[Region],
     ) -> Result<(), EngineError> {
+        self.check_stop()?;
         let tape = self.tape.as_deref().filter(|tape| tape.times_dispatches());
         let note = |choice, held| Note { module: None, op, choice, target, held, used: None };
         let gpu = match &self.place {

@@ -4,6 +4,7 @@ use crate::device::DeviceInfo;
 use crate::error::one_line;
 use crate::memory::Counter;
 use crate::pipeline::Pipelines;
+use crate::pipeline_cache::PipelineCache;
 use crate::{EngineError, EngineOptions};
 use std::error::Error as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,8 @@ pub(crate) struct Gpu {
     pub(crate) immediates: bool,
     pub(crate) counter: Arc<Counter>,
     pub(crate) pipelines: Pipelines,
+    /// What the driver compiled, kept on the disk.
+    pub(crate) kept_pipelines: Option<PipelineCache>,
     /// What is bound where an op lacks an operand that its kernel names.
     pub(crate) absent: wgpu::Buffer,
     /// Bytes written through the queue and not waited for.
@@ -87,7 +90,10 @@ impl Gpu {
             usage: wgpu::BufferUsages::STORAGE,
             mapped_at_creation: false,
         });
+        let folder = options.pipelines.as_deref();
+        let kept_pipelines = folder.and_then(|folder| PipelineCache::open(&device, &adapter.get_info(), &info, folder));
         Ok(Gpu {
+            kept_pipelines,
             immediates: options.immediates && info.immediate_bytes > 0,
             device,
             queue,

@@ -54,6 +54,11 @@ impl Pipelines {
     fn insert(&self, key: Key, pipeline: Arc<Pipeline>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline);
     }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 impl Gpu {
@@ -100,7 +105,7 @@ impl Gpu {
                     constants: &schedule.constants,
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.kept_pipelines.as_ref().map(|kept| &kept.raw),
             });
             (raw, operands_layout, params_layout)
         });

@@ -11,11 +11,11 @@ use crate::{Buffer, DeviceKind, Engine, EngineError, WeightSource, cpu};
 use ratel_graph::{Memory, Observed, Place, Plan, Port, Step};
 use ratel_kernels::{Choice, Role, Target};
 use ratel_tensor::Elem;
-use rayon::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How far something is: bytes of an upload, steps of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,22 @@ impl Hooks<'_> {
     }
 }
 
+/// How long it took to load a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loading {
+    /// Building the pipelines of its kernels, on every core, while its weights were read.
+    pub pipelines: Duration,
+    /// How many pipelines were built; those of plans loaded before are there already.
+    pub built: usize,
+    /// Reading, converting and uploading its weights, all at once.
+    pub weights: Duration,
+    /// All of it, with what was to be done before and after.
+    pub whole: Duration,
+}
+
+/// Submissions that may be under way when the next one is recorded: one runs, and the next one waits for it.
+const UNDER_WAY: usize = 2;
+
 /// A plan in memory, ready to run any number of times.
 #[derive(Debug)]
 pub struct Session {
@@ -63,11 +79,14 @@ pub struct Session {
     dispatches: Vec<Dispatch>,
     /// [`Plan::live_bytes`], once something asks.
     live_bytes: OnceLock<Vec<u64>>,
+    /// The last submissions, with the number of steps of their run that are done after them.
+    under_way: Mutex<VecDeque<(wgpu::SubmissionIndex, usize)>>,
+    loading: Loading,
 }
 
 impl Engine {
-    /// Allocates a plan's memory, compiles its kernels and uploads its weights. Staging memory stays bounded, so that
-    /// beside the device's memory a load takes little of the host's.
+    /// Allocates a plan's memory, and uploads its weights while further ones are read and converted and while its kernels'
+    /// pipelines are built. Of the host's memory a load takes some tens of megabytes, whatever the weights' size.
     ///
     /// # Errors
     /// If the plan was made for another kind of device, or does not fit this one; what `source` and the device report.
@@ -77,27 +96,30 @@ impl Engine {
         source: &dyn WeightSource,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Session, EngineError> {
+        let begun = Instant::now();
         if plan.target.twins != self.device().is_none() {
             let made = if plan.target.twins { "the CPU twins" } else { "a device" };
             return Err(EngineError::Plan(format!("it was made for {made}, and this engine is {}", self.name())));
         }
-        if let Where::Device(gpu) = &self.place {
-            if let Some(tuner) = &self.tuner {
-                tuner.tune(self, gpu, &mut plan)?;
-            }
-            compile(gpu, &plan)?;
+        if let (Where::Device(gpu), Some(tuner)) = (&self.place, &self.tuner) {
+            tuner.tune(self, gpu, &mut plan)?;
         }
         let ports = |ports: &[Port]| -> Result<Vec<Buffer>, EngineError> {
             ports.iter().map(|port| self.buffer(port.role, port.shape.count(), &plan.target)).collect()
         };
+        let slots = plan.slots.iter().map(|bytes| self.allocate("slot", *bytes)).collect::<Result<_, _>>()?;
+        let (inputs, outputs) = (ports(&plan.inputs)?, ports(&plan.outputs)?);
+        let (weights, mut loading) = self.fill(&plan, source, progress)?;
         let mut session = Session {
             engine: self.clone(),
-            slots: plan.slots.iter().map(|bytes| self.allocate("slot", *bytes)).collect::<Result<_, _>>()?,
-            inputs: ports(&plan.inputs)?,
-            outputs: ports(&plan.outputs)?,
-            weights: Weights::load(self, &plan.target, &plan.weights, source, progress)?,
+            slots,
+            inputs,
+            outputs,
+            weights,
             dispatches: vec![],
             live_bytes: OnceLock::new(),
+            under_way: Mutex::default(),
+            loading,
             plan,
         };
         if let Where::Device(gpu) = &self.place {
@@ -109,7 +131,33 @@ impl Engine {
                 })
                 .collect::<Result<_, _>>()?;
         }
-        Ok(session)
+        loading.whole = begun.elapsed();
+        Ok(Session { loading, ..session })
+    }
+
+    /// Uploads a plan's weights and builds its pipelines, both at once.
+    fn fill(
+        &self,
+        plan: &Plan,
+        source: &dyn WeightSource,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Weights, Loading), EngineError> {
+        let begun = Instant::now();
+        // set by whichever of the two fails: nobody uploads gigabytes to hear that a kernel is wrong
+        let halt = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let builder = scope.spawn(|| -> Result<_, EngineError> {
+                let Where::Device(gpu) = &self.place else { return Ok((0, Duration::ZERO)) };
+                let built = build(gpu, plan, &halt).inspect_err(|_| halt.store(true, Ordering::Relaxed))?;
+                Ok((built, begun.elapsed()))
+            });
+            let go_on = || if halt.load(Ordering::Relaxed) { Err(EngineError::Cancelled) } else { self.check_stop() };
+            let weights = Weights::load(self, &plan.target, &plan.weights, source, &go_on, progress);
+            let uploaded = begun.elapsed();
+            halt.fetch_or(weights.is_err(), Ordering::Relaxed);
+            let (built, pipelines) = builder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok((weights?, Loading { pipelines, built, weights: uploaded, whole: Duration::ZERO }))
+        })
     }
 }
 
@@ -140,12 +188,27 @@ impl Session {
         port(&self.plan.outputs, &self.outputs, name, "output")
     }
 
+    /// How long it took to load.
+    pub fn loading(&self) -> Loading {
+        self.loading
+    }
+
     /// Runs every step and waits. Submissions are bounded in their estimated time, and two at most are under way.
     ///
     /// # Errors
     /// [`EngineError::Cancelled`] when told to stop; what the device reports.
     pub fn run(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
         self.run_steps(0..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
+    }
+
+    /// Like [`Session::run`], but does not wait for the last of its submissions, so that what comes next is recorded while
+    /// they run: their results are there for whatever the device is given later, and for whoever reads them. Two submissions
+    /// at most are under way, those of the runs before included.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`]; some come with a later call.
+    pub fn start(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
+        self.start_steps(0..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
     }
 
     /// Like [`Session::run`], and shows each observed tensor right after its step, as `f32` in its shape.
@@ -179,6 +242,34 @@ impl Session {
         hooks: &mut Hooks,
         tape: Option<&Tape>,
     ) -> Result<(), EngineError> {
+        let started = self.start_steps(steps, hooks, tape);
+        self.settle(0, hooks, tape)?;
+        started
+    }
+
+    /// Waits until so many submissions are left.
+    fn settle(&self, left: usize, hooks: &mut Hooks, tape: Option<&Tape>) -> Result<(), EngineError> {
+        let Where::Device(gpu) = &self.engine.place else { return Ok(()) };
+        loop {
+            let mut under_way = self.under_way();
+            let first = if under_way.len() > left { under_way.pop_front() } else { None };
+            drop(under_way);
+            let Some((submission, done)) = first else { return Ok(()) };
+            gpu.wait(Some(submission))?;
+            if let Some(tape) = tape {
+                tape.harvest(gpu)?;
+            }
+            hooks.tell(done, self.plan.steps.len());
+        }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, VecDeque<(wgpu::SubmissionIndex, usize)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives some of the steps to the device.
+    fn start_steps(&self, steps: Range<usize>, hooks: &mut Hooks, tape: Option<&Tape>) -> Result<(), EngineError> {
+        self.engine.check_stop()?;
         let total = self.plan.steps.len();
         let tape = tape.filter(|tape| tape.times_dispatches());
         let gpu = match &self.engine.place {
@@ -201,32 +292,15 @@ impl Session {
             }
             return Ok(());
         }
-        let mut under_way = VecDeque::new();
-        let mut stopped = Ok(());
-        let finish = |(submission, end), hooks: &mut Hooks| -> Result<(), EngineError> {
-            gpu.wait(Some(submission))?;
-            if let Some(tape) = tape {
-                tape.harvest(gpu)?;
-            }
-            hooks.tell(end, total);
-            Ok(())
-        };
+        // of this run, nothing is done after a submission of the run before
+        self.under_way().iter_mut().for_each(|(_, done)| *done = 0);
         for batch in self.batches(steps, gpu.info.kind, tape.map_or(usize::MAX, |_| tape::DISPATCHES)) {
-            stopped = hooks.check();
-            if stopped.is_err() {
-                break;
-            }
-            under_way.push_back((self.submit(gpu, batch.clone(), tape)?, batch.end));
-            if under_way.len() == 2
-                && let Some(first) = under_way.pop_front()
-            {
-                finish(first, hooks)?;
-            }
+            hooks.check()?;
+            let submission = self.submit(gpu, batch.clone(), tape)?;
+            self.under_way().push_back((submission, batch.end));
+            self.settle(UNDER_WAY - 1, hooks, tape)?;
         }
-        for last in under_way {
-            finish(last, hooks)?;
-        }
-        stopped
+        Ok(())
     }
 
     fn submit(
@@ -334,15 +408,37 @@ fn chosen<'a>(choice: &'a Option<Choice>, label: &str) -> Result<&'a Choice, Eng
     choice.as_ref().ok_or_else(|| EngineError::Plan(format!("no kernel was chosen for {label}")))
 }
 
-/// Compiles what a plan needs, each kernel once, on every core.
-fn compile(gpu: &Arc<Gpu>, plan: &Plan) -> Result<(), EngineError> {
+/// Builds the pipelines that a plan needs, each once, and says how many were new. On threads of its own, since those of
+/// rayon convert weights meanwhile. It ends early when `halt` is set.
+fn build(gpu: &Arc<Gpu>, plan: &Plan, halt: &AtomicBool) -> Result<usize, EngineError> {
     let mut needed = HashMap::new();
     for step in &plan.steps {
         let choice = chosen(&step.choice, &step.label)?;
         needed.entry(Key::new(choice, &plan.target)).or_insert(choice);
     }
     let needed: Vec<_> = needed.into_values().collect();
-    needed.into_par_iter().try_for_each(|choice| gpu.pipeline(choice, &plan.target).map(drop))
+    let before = gpu.pipelines.count();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), EngineError> {
+        while let Some(choice) = needed.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if halt.load(Ordering::Relaxed) {
+                break;
+            }
+            gpu.pipeline(choice, &plan.target)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(needed.len());
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        joined.fold(Ok(()), Result::and)
+    })?;
+    let built = gpu.pipelines.count();
+    if let Some(kept) = &gpu.kept_pipelines {
+        kept.keep(built);
+    }
+    Ok(built - before)
 }
 
 /// Seconds that a submission may take by estimate. Windows resets a device that does not answer for two seconds, and a

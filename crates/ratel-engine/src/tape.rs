@@ -9,10 +9,11 @@ use crate::engine::Where;
 use crate::error::one_line;
 use crate::gpu::Gpu;
 use crate::{Engine, EngineError};
+use cpu_time::ThreadTime;
 use ratel_kernels::{Choice, Op, Target};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Dispatches timed by one query set, which holds at most 4096 timestamps, two a dispatch.
 pub(crate) const DISPATCHES: usize = 2048;
@@ -37,6 +38,9 @@ pub struct Span {
     pub begin: u64,
     /// Nanoseconds to the next mark.
     pub nanoseconds: u64,
+    /// Nanoseconds of them in which the thread that marks computed: it recorded dispatches, submitted them, or ran a twin's
+    /// share, and did not wait.
+    pub computed: u64,
 }
 
 /// A dispatch as it ran.
@@ -87,8 +91,8 @@ pub struct Tape {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The mark that the host has passed last, and when.
-    mark: Option<(&'static str, Option<usize>, u64)>,
+    /// The mark that the host has passed last.
+    mark: Option<Mark>,
     spans: Vec<Span>,
     timed: Vec<Timed>,
     /// Whether `timed` has times of the device's clock, in nanoseconds from its first timestamp.
@@ -98,6 +102,16 @@ struct State {
     first_tick: Option<u64>,
     /// What is to be added to the device's times to get the host's: no less than the first, no more than the second.
     offset: Option<[i64; 2]>,
+}
+
+/// What the host does, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    stage: &'static str,
+    step: Option<usize>,
+    begin: u64,
+    /// What its thread had computed by then.
+    computed: Duration,
 }
 
 /// Two timestamps for each of many dispatches, and the way to the host.
@@ -143,6 +157,10 @@ impl Tape {
         if let Where::Device(gpu) = &engine.place {
             gpu.wait(None)?;
             self.harvest(gpu)?;
+            let missing = self.state().pending.len();
+            if missing > 0 {
+                return Err(unreadable(format!("the timestamps of {missing} submissions did not come")));
+            }
         }
         let now = self.now();
         let mut state = self.state();
@@ -170,13 +188,22 @@ impl Tape {
         let now = self.now();
         let mut state = self.state();
         state.end_span(now);
-        state.mark = Some((stage, step, now));
+        state.mark = Some(Mark { stage, step, begin: now, computed: ThreadTime::now().as_duration() });
+    }
+
+    /// Whether a step, or what belongs to none, is of those that are recorded.
+    fn records(&self, step: Option<usize>) -> bool {
+        step.is_none_or(|step| self.options.steps.contains(&step))
+    }
+
+    /// Whether what runs now is.
+    fn is_recording(&self) -> bool {
+        self.records(self.state().mark.and_then(|mark| mark.step))
     }
 
     /// Whether dispatches are timed at this time.
     pub(crate) fn times_dispatches(&self) -> bool {
-        let step = self.state().mark.and_then(|(_, step, _)| step);
-        self.options.dispatches && step.is_none_or(|step| self.options.steps.contains(&step))
+        self.options.dispatches && self.is_recording()
     }
 
     /// Runs one dispatch and waits for it, timed by the host.
@@ -236,13 +263,15 @@ impl Tape {
         let period = f64::from(gpu.queue.get_timestamp_period());
         let mut state = self.state();
         for pending in std::mem::take(&mut state.pending) {
-            let unreadable = |why: String| EngineError::Validation { what: "profiling".to_owned(), why };
             match pending.mapped.try_recv() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(unreadable(one_line(&error.to_string()))),
-                Err(_) => {
+                Err(mpsc::TryRecvError::Empty) => {
                     state.pending.push(pending); // not done yet
                     continue;
+                }
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    return Err(unreadable("the driver dropped a submission's timestamps".to_owned()));
                 }
             }
             let Pending { stopwatch, submitted, dispatches, .. } = pending;
@@ -273,14 +302,15 @@ impl Tape {
 
 impl State {
     fn end_span(&mut self, now: u64) {
-        if let Some((stage, step, begin)) = self.mark.take() {
-            self.spans.push(Span { stage, step, begin, nanoseconds: now - begin });
+        if let Some(Mark { stage, step, begin, computed }) = self.mark.take() {
+            let computed = ThreadTime::now().as_duration().saturating_sub(computed).as_nanos() as u64;
+            self.spans.push(Span { stage, step, begin, nanoseconds: now - begin, computed });
         }
     }
 
     /// A dispatch without its times.
     fn timed(&self, note: &Note) -> Timed {
-        let (stage, step) = self.mark.map_or(("run", None), |(stage, step, _)| (stage, step));
+        let (stage, step) = self.mark.map_or(("run", None), |mark| (mark.stage, mark.step));
         Timed {
             stage,
             step,
@@ -294,6 +324,10 @@ impl State {
             used: note.used,
         }
     }
+}
+
+fn unreadable(why: String) -> EngineError {
+    EngineError::Validation { what: "profiling".to_owned(), why }
 }
 
 impl Stopwatch {
@@ -330,11 +364,15 @@ impl Engine {
         engine
     }
 
-    /// Says what the program does from here on, for the tape, if there is one.
+    /// Says what the program does from here on, for the tape, if there is one. Where recorded steps begin and end it waits
+    /// for the device, so that their time has nothing of others in it.
     pub fn mark(&self, stage: &'static str, step: Option<usize>) {
-        if let Some(tape) = &self.tape {
-            tape.mark(stage, step);
+        let Some(tape) = &self.tape else { return };
+        if tape.is_recording() != tape.records(step) {
+            // what fails here fails for the next call too, which can say so
+            self.finish().unwrap_or_default();
         }
+        tape.mark(stage, step);
     }
 }
 
@@ -359,6 +397,30 @@ mod tests {
         ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             Err(format!("there is no {}", weight.key).into())
         }
+    }
+
+    /// A submission whose timestamps never come is an error, at once or when the tape is taken, and not a gap.
+    #[test]
+    fn timestamps_that_never_come_are_an_error() {
+        let engine = Engine::open(&DeviceChoice::Auto, EngineOptions::default()).expect("it can fall back");
+        let Where::Device(gpu) = &engine.place else { return eprintln!("SKIPPED for want of a device") };
+        let pending = || {
+            let (sender, mapped) = mpsc::channel();
+            let stopwatch = Stopwatch::new(gpu).expect("a stopwatch");
+            (sender, Pending { stopwatch, submitted: 0, dispatches: vec![], mapped })
+        };
+        let tape = Tape::new(TapeOptions { dispatches: true, steps: 0..1 });
+        let (sender, lost) = pending();
+        drop(sender);
+        tape.state().pending.push(lost);
+        let error = tape.harvest(gpu).expect_err("nobody will send them").to_string();
+        assert!(error.contains("dropped"), "{error}");
+
+        let (_sender, late) = pending();
+        tape.state().pending.push(late);
+        tape.harvest(gpu).expect("they may still come");
+        let error = tape.take(&engine).expect_err("they did not").to_string();
+        assert!(error.contains("1 submissions did not come"), "{error}");
     }
 
     #[test]

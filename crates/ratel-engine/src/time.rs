@@ -65,6 +65,7 @@ impl Engine {
             Where::Device(gpu) => gpu,
             Where::Twins(_) => {
                 let piece = |repeats: usize| {
+                    self.check_stop()?;
                     let start = Instant::now();
                     (0..repeats).try_for_each(|_| cpu::run(op, target, regions))?;
                     Ok(start.elapsed().as_secs_f64())
@@ -83,13 +84,17 @@ impl Engine {
         let dispatch = Dispatch::new(gpu, op, choice, target, regions)?;
         if gpu.info.timestamps {
             let clock = DeviceClock::new(gpu)?;
-            let seconds = repeat(PIECE, budget, |repeats| clock.time(gpu, &dispatch, repeats))?;
+            let seconds = repeat(PIECE, budget, |repeats| {
+                self.check_stop()?;
+                clock.time(gpu, &dispatch, repeats)
+            })?;
             // a clock that stands still is none
             if seconds.median > 0.0 {
                 return Ok(Timing { seconds, device_clock: true });
             }
         }
         let piece = |repeats| {
+            self.check_stop()?;
             let start = Instant::now();
             let submission = gpu.guarded("timing", || {
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());

@@ -116,6 +116,7 @@ impl Tuner {
         let mut unknown: Vec<_> = shapes.iter().filter(|shape| !known(shape)).collect();
         unknown.sort_by(|(_, a), (_, b)| b.flops.total_cmp(&a.flops));
         let total = unknown.len() as u64;
+        let mut stopped = Ok(());
         for (done, (name, shape)) in unknown.iter().enumerate() {
             if state.spent >= self.tuning.budget {
                 break;
@@ -129,7 +130,10 @@ impl Tuner {
                     state.timed.insert((*name).clone());
                 }
                 Ok(None) => {}
-                Err(error @ EngineError::Lost(_)) => return Err(error),
+                Err(error @ (EngineError::Lost(_) | EngineError::Cancelled)) => {
+                    stopped = Err(error);
+                    break;
+                }
                 // no room to try it in, say: the kernel of the greatest merit it is
                 Err(_) => {}
             }
@@ -141,6 +145,7 @@ impl Tuner {
                 cache::write(&path, &state.winners).unwrap_or_default();
             }
         }
+        stopped?; // after what was timed until then is kept
         let mut chosen = Vec::new();
         for step in &plan.steps {
             let name = name(&step.op, &target);

@@ -2,15 +2,15 @@
 #![allow(clippy::print_stderr)] // a skipped test must be seen
 
 use ratel_engine::{
-    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Session, Tape, TapeOptions, Tuning, WeightSink,
-    WeightSource,
+    DeviceChoice, Engine, EngineError, EngineOptions, Hooks, Progress, Roof, Session, Tape, TapeOptions, Tuning,
+    WeightSink, WeightSource,
 };
 use ratel_graph::{Graph, Plan, PlanOptions, Stride, Weight};
 use ratel_kernels::add::Add;
 use ratel_kernels::{Op, Role, Target};
 use ratel_tensor::{Elem, Layout, Shape};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -316,6 +316,109 @@ fn stops_when_told_and_tells_how_far_it_is() {
         session.run(&mut Hooks { cancel: None, progress: Some(&mut progress) }).expect("it runs");
         let total = session.plan().steps.len() as u64;
         assert_eq!(last, Some(Progress { done: total, total }));
+    }
+}
+
+/// Runs that are started one after the other compute what runs that are waited for do, and points tell how far they are.
+#[test]
+fn the_host_runs_ahead() {
+    for engine in [Some(Engine::twins()), device(EngineOptions::default())].into_iter().flatten() {
+        let session = load(&engine, Elem::F32, Elem::F32, &[]);
+        let expected = run(&session);
+        let y = session.output("y").expect("y");
+        let target = session.plan().target;
+        let sums = [0, 1].map(|_| engine.buffer(Role::Activation, y.count(), &target).expect("a buffer"));
+        let add = Op::from(Add { count: y.count(), span: y.count(), period: y.count() });
+        let zeros = vec![0.0; y.count()];
+        sums[0].write_f32(&zeros).expect("it is written");
+        let mut points = vec![];
+        for step in 0..6 {
+            // the device takes what is written here after what it was given before
+            session.input("x").expect("x").write_f32(&input()).expect("x is written");
+            session.start(&mut Hooks::default()).expect("it starts");
+            session.input("x").expect("x").write_f32(&[0.0; 378]).expect("x is written");
+            engine.run_op(&add, None, &[&sums[step % 2], y], &sums[(step + 1) % 2]).expect("it runs");
+            points.push(engine.point().expect("a point"));
+        }
+        engine.reach(points.last().expect("six")).expect("the device gets there");
+        assert!(points.iter().all(ratel_engine::Point::is_reached), "in order");
+        let six: Vec<f32> = (0..6).fold(zeros, |sum, _| sum.iter().zip(&expected).map(|(s, y)| s + y).collect());
+        assert_eq!(sums[0].read_f32().expect("it is read"), six);
+
+        let stop = AtomicBool::new(true);
+        let stopped = session.start(&mut Hooks { cancel: Some(&stop), progress: None });
+        assert!(matches!(stopped, Err(EngineError::Cancelled)), "{stopped:?}");
+    }
+}
+
+/// A flag that is set stops whatever takes long, and what it stopped works again.
+#[test]
+fn everything_long_can_be_stopped() {
+    for engine in [Some(Engine::twins()), device(EngineOptions::default())].into_iter().flatten() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let engine = engine.stopped_by(stop.clone());
+        let session = load(&engine, Elem::F32, Elem::F32, &[]);
+        let plan = || plan(&engine, Elem::F32, Elem::F32, &[]);
+        stop.store(true, Ordering::Relaxed);
+        let cancelled =
+            |result: Result<(), EngineError>| assert!(matches!(result, Err(EngineError::Cancelled)), "{result:?}");
+        cancelled(session.run(&mut Hooks::default()));
+        cancelled(engine.load(plan(), &MadeUp { piece: 100 }, &mut |_| {}).map(drop));
+        cancelled(Roof::measure(&engine, &mut |_| {}).map(drop));
+        let folder = tempfile::tempdir().expect("a folder");
+        let budget = Duration::from_secs(60);
+        let tuning = Tuning { folder: Some(folder.path().to_owned()), force: false, budget };
+        let tuned = engine.clone().tuned(tuning, |_| {});
+        cancelled(tuned.load(plan(), &MadeUp { piece: 100 }, &mut |_| {}).map(drop));
+        stop.store(false, Ordering::Relaxed);
+        session.run(&mut Hooks::default()).expect("it runs");
+    }
+}
+
+/// Set in the middle of a tuning, the flag ends it there.
+#[test]
+fn tuning_stops_in_the_middle() {
+    let Some(engine) = device(EngineOptions::default()) else { return };
+    let stop = Arc::new(AtomicBool::new(false));
+    let (setter, shapes) = (stop.clone(), Arc::new(Mutex::new(0)));
+    let count = shapes.clone();
+    let tuning = Tuning { folder: None, force: false, budget: Duration::from_secs(60) };
+    let engine = engine.stopped_by(stop).tuned(tuning, move |progress| {
+        setter.store(progress.done == 1, Ordering::Relaxed);
+        *count.lock().expect("one thread") += 1;
+    });
+    let stopped = engine.load(plan(&engine, Elem::F32, Elem::F32, &[]), &MadeUp { piece: 100 }, &mut |_| {});
+    assert!(matches!(stopped, Err(EngineError::Cancelled)), "{:?}", stopped.map(drop));
+    assert_eq!(*shapes.lock().expect("one thread"), 3, "two shapes begun, and the end");
+}
+
+/// The first load builds the pipelines; the second one finds them; a kept store of the driver's changes no number, whatever
+/// became of its file.
+#[test]
+fn pipelines_are_built_once_and_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || device(EngineOptions { pipelines: Some(folder.path().to_owned()), ..EngineOptions::default() });
+    let Some(engine) = open() else { return };
+    let session = load(&engine, Elem::F32, Elem::F32, &[]);
+    let expected = run(&session);
+    let loading = session.loading();
+    assert!(loading.built >= 3 && loading.whole >= loading.pipelines.max(loading.weights), "{loading:?}");
+    assert_eq!(load(&engine, Elem::F32, Elem::F32, &[]).loading().built, 0);
+
+    let files = || std::fs::read_dir(folder.path()).expect("the folder").map(|file| file.expect("a file").path());
+    let kept = engine.device().is_some_and(|info| info.pipeline_cache);
+    assert_eq!(files().count(), usize::from(kept), "one file where wgpu has pipeline caches");
+    for damage in 0..3 {
+        assert_eq!(run(&load(&open().expect("there was one"), Elem::F32, Elem::F32, &[])), expected, "{damage}");
+        for file in files() {
+            let mut bytes = std::fs::read(&file).expect("a file");
+            assert!(bytes.starts_with(b"RATELPC1"));
+            match damage {
+                0 => bytes.truncate(bytes.len() / 2),
+                _ => bytes.iter_mut().skip(8).for_each(|byte| *byte ^= 0x55),
+            }
+            std::fs::write(&file, bytes).expect("damage");
+        }
     }
 }
 

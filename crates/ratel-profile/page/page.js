@@ -66,6 +66,8 @@ function tiles() {
     run.clock === "host"
       ? ["Idle", "not known", "the host waited for each dispatch"]
       : ["Idle", percent(idle), `${time(summary.idle_ns)} in which the device waited for the host`],
+    ...(run.first_step_ns ? [["First step", time(run.first_step_ns), "after the first run began: weights loaded, pipelines built"]] : []),
+    ...(summary.host ? [["CPU time", time(summary.host.step_ns.median), `a step, ${digits(summary.host.dispatch_ns / 1e3, 1)} \u00b5s for each of its ${summary.host.dispatches} dispatches`]] : []),
     ["Peak memory", mebibytes(summary.peak_bytes), `held; ${mebibytes(used)} the most in use by a step`],
   ];
   if (summary.cost) {
@@ -209,18 +211,27 @@ function mark(name) {
 function describe(row) {
   const parts = [`${row.name}: ${time(row.ns.median)} (${percent(row.share)})`];
   if (row.flops > 0) parts.push(`${rate(row.flops_per_second)}FLOP/s`);
-  parts.push(`${rate(row.bytes_per_second)}B/s`, `${digits(row.flops / row.bytes, 1)} FLOP a byte`);
+  parts.push(`${rate(row.bytes_per_second)}B/s`);
+  if (row.bytes > 0) parts.push(`${digits(row.flops / row.bytes, 1)} FLOP a byte`);
   if (row.roof_share !== null) parts.push(`${percent(row.roof_share)} of the roof, bound by ${row.bound}`);
   return parts.join(" \u00b7 ");
 }
 
 // --- the roofline ---
 
+// Powers of ten from the one below `least` to the one above `most`: two at least, and six decades at most.
+function decades(least, most) {
+  const last = Math.ceil(Math.log10(most * 1.01));
+  const first = Math.min(last - 1, Math.max(Math.floor(Math.log10(least)), last - 6));
+  return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
+}
+
 function roofline() {
   const [width, height, left, right, top, bottom] = [960, 440, 64, 16, 16, 44];
   const svg = byId("roofline");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const points = shown().filter((row) => row.flops > 0 && row.ns.median > 0)
+  // a row that moves no bytes has no place on the axis of operations a byte
+  const points = shown().filter((row) => row.flops > 0 && row.bytes > 0 && row.ns.median > 0)
     .map((row) => ({ row, x: row.flops / row.bytes, y: row.flops_per_second }));
   points.sort((a, b) => b.row.ns.median - a.row.ns.median);
   const roofs = run.roof
@@ -235,24 +246,23 @@ function roofline() {
     svg.replaceChildren(drawn("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no row with arithmetic in it"));
     return;
   }
-  const decade = (value, up) => 10 ** (up ? Math.ceil(Math.log10(value)) : Math.floor(Math.log10(value)));
   const ridge = roofs.map(([, flops]) => flops / run.roof.copy_bytes);
   const xs = points.map((point) => point.x).concat(ridge.map((x) => x * 2));
   const ys = points.map((point) => point.y).concat(roofs.map(([, flops]) => flops * 1.2));
-  const [x0, x1] = [decade(Math.min(...xs), false), decade(Math.max(...xs) * 1.01, true)];
-  const [y0, y1] = [decade(Math.max(Math.min(...ys), Math.max(...ys) / 1e6), false), decade(Math.max(...ys) * 1.01, true)];
+  const [xAxis, yAxis] = [decades(Math.min(...xs), Math.max(...xs)), decades(Math.min(...ys), Math.max(...ys))];
+  const [x0, x1, y0, y1] = [xAxis[0], xAxis[xAxis.length - 1], yAxis[0], yAxis[yAxis.length - 1]];
   const scale = (value, from, to, start, end) =>
     start + ((Math.log10(value) - Math.log10(from)) / (Math.log10(to) - Math.log10(from))) * (end - start);
-  const px = (x) => scale(x, x0, x1, left, width - right);
+  const px = (x) => scale(Math.max(x, x0), x0, x1, left, width - right);
   const py = (y) => scale(Math.max(y, y0), y0, y1, height - bottom, top);
 
   const parts = [];
   const names = []; // above everything, so that no point hides them
-  for (let x = x0; x <= x1 * 1.001; x *= 10) {
+  for (const x of xAxis) {
     parts.push(drawn("line", { class: "grid", x1: px(x), x2: px(x), y1: top, y2: height - bottom }));
     parts.push(drawn("text", { x: px(x), y: height - bottom + 18, "text-anchor": "middle" }, String(Number(x.toPrecision(1)))));
   }
-  for (let y = y0; y <= y1 * 1.001; y *= 10) {
+  for (const y of yAxis) {
     parts.push(drawn("line", { class: "grid", x1: left, x2: width - right, y1: py(y), y2: py(y) }));
     const name = y >= 1e12 ? `${y / 1e12} T` : y >= 1e9 ? `${y / 1e9} G` : `${y / 1e6} M`;
     parts.push(drawn("text", { x: left - 8, y: py(y) + 4, "text-anchor": "end" }, name.replace(/(\.\d\d)\d+/, "$1")));

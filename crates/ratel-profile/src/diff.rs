@@ -70,8 +70,8 @@ pub struct Diff {
     /// The chance that the runs of one and the same thing lie apart without overlap: what one row in so many would show
     /// if nothing had changed.
     pub chance: f64,
-    /// Wall time without the loading of weights; no dispatches are counted in it.
-    pub wall: Change,
+    /// Wall time without the loading of weights; no dispatches are counted in it. None where a profile has no spans.
+    pub wall: Option<Change>,
     /// All dispatches together.
     pub device: Change,
     /// By kernel, the greatest difference first.
@@ -97,7 +97,7 @@ pub fn diff(a: &Profile, b: &Profile) -> Diff {
         settings: settings(a, b),
         runs: [a.runs(), b.runs()],
         chance: chance(a.runs(), b.runs()),
-        wall: change("wall".to_owned(), wall(a), wall(b)),
+        wall: wall(a).zip(wall(b)).map(|(a, b)| change("wall".to_owned(), Some(a), Some(b))),
         device: change("device".to_owned(), whole(a), whole(b)),
         kernels: changes(a, b, Grouping::Kernel),
         modules: changes(a, b, Grouping::Module),
@@ -215,7 +215,18 @@ mod tests {
         assert!(kernels.contains(&named("conv2d_tiled", Verdict::Gone)), "{kernels:?}");
         assert!(kernels.contains(&named("conv2d_subgroup", Verdict::New)), "{kernels:?}");
         assert_eq!(diff.device.verdict, Verdict::Faster);
-        assert_eq!(diff.wall.verdict, Verdict::Noise, "the spans are the same");
+        assert_eq!(diff.wall.expect("both have spans").verdict, Verdict::Noise, "the spans are the same");
+    }
+
+    #[test]
+    fn without_spans_there_is_no_wall_time() {
+        let a = example::profile();
+        let without = Profile { spans: vec![], ..a.clone() };
+        for (a, b) in [(&a, &without), (&without, &a), (&without, &without)] {
+            let diff = diff(a, b);
+            assert_eq!(diff.wall, None, "it is not known, and not in one of them only");
+            assert_eq!(diff.device.verdict, Verdict::Noise);
+        }
     }
 
     #[test]

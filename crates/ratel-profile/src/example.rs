@@ -37,6 +37,7 @@ pub(crate) fn profile() -> Profile {
         precision: "f32 activations, f32 weights".to_owned(),
         rules: vec!["bias".to_owned()],
         peak_bytes: 4000,
+        first_step_ns: Some(12_000_000),
         roof: Some(roof()),
     };
     let span = |stage: &str, step, begin_ns, ns: [u64; 3]| Span {
@@ -45,6 +46,7 @@ pub(crate) fn profile() -> Profile {
         begin_ns,
         ns: ns.to_vec(),
         plain_ns: ns.iter().map(|ns| ns * 9 / 10).collect(),
+        cpu_ns: ns.iter().map(|ns| ns / 20).collect(),
     };
     let mut spans = vec![span("loading", None, 0, [1_000_000; 3])];
     let mut dispatches = Vec::new();

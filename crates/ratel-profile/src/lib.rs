@@ -25,5 +25,5 @@ pub use roof::{Bound, Limit, Unit};
 pub use rows::{Grouping, Row, rows};
 pub use samples::Samples;
 pub use shape::shape;
-pub use summary::{Cost, Gain, StageSummary, Summary, summary};
+pub use summary::{Cost, Gain, HostCost, StageSummary, Summary, summary};
 pub use tape::{Mismatch, kernel_variant, precision};

@@ -62,6 +62,10 @@ pub struct Run {
     pub rules: Vec<String>,
     /// The most that the engine held at a time, in bytes.
     pub peak_bytes: u64,
+    /// Nanoseconds from the beginning of the first run on the opened device, which built the pipelines, to the end of its
+    /// first step; none where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_step_ns: Option<u64>,
     /// What the device can do, where that is known.
     pub roof: Option<Roof>,
 }
@@ -80,6 +84,10 @@ pub struct Span {
     /// Nanoseconds that it took in each of the runs beside them in which no dispatch was timed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plain_ns: Vec<u64>,
+    /// Nanoseconds that the host's thread computed, and did not wait, in each of the runs in which no dispatch was timed; in
+    /// the timed ones where there are no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu_ns: Vec<u64>,
 }
 
 /// One dispatch: what was computed, how, and how long it took.

@@ -1,8 +1,9 @@
 //! Where the time of a run went, and what could be gained.
 
 use crate::samples::sums;
-use crate::{Bound, Grouping, Profile, Samples, rows};
+use crate::{Bound, Clock, Grouping, Profile, Samples, rows};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// A run in a few numbers. Times are of the recorded spans without the loading of weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +28,8 @@ pub struct Summary {
     pub bytes: f64,
     /// Each stage, in the order of the run.
     pub stages: Vec<StageSummary>,
+    /// What a step of the sampler costs the host, where a device does the work.
+    pub host: Option<HostCost>,
     /// What profiling cost, where runs without it were measured beside.
     pub cost: Option<Cost>,
     /// Kernels by what a better one could gain at most; empty where no roof is known.
@@ -46,6 +49,37 @@ pub struct StageSummary {
     pub dispatches: usize,
     /// Floating-point operations.
     pub flops: f64,
+}
+
+/// What a step of the sampler costs the host's thread, which records and submits it: waiting does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct HostCost {
+    /// Nanoseconds of a step.
+    pub step_ns: Samples,
+    /// Dispatches of a step.
+    pub dispatches: usize,
+    /// Nanoseconds for each of them.
+    pub dispatch_ns: f64,
+}
+
+impl HostCost {
+    fn of(profile: &Profile) -> Option<HostCost> {
+        let of_steps = || profile.spans.iter().filter(|span| span.step.is_some());
+        let steps = of_steps().filter_map(|span| span.step).collect::<BTreeSet<_>>().len();
+        let dispatches = profile.dispatches.iter().filter(|dispatch| dispatch.step.is_some()).count();
+        // the twins compute on that thread
+        if profile.run.clock == Clock::Twins || steps == 0 || dispatches == 0 {
+            return None;
+        }
+        let cpu = sums(of_steps().map(|span| &span.cpu_ns[..]));
+        let step_ns = Samples::of(cpu.into_iter().map(|ns| ns / steps as f64).collect());
+        let dispatches = dispatches / steps;
+        (step_ns.count > 0).then(|| HostCost {
+            step_ns,
+            dispatches,
+            dispatch_ns: step_ns.median / dispatches.max(1) as f64,
+        })
+    }
 }
 
 /// What profiling cost: the same run with and without timestamps, in pairs one right after the other, so that what slowly
@@ -133,6 +167,7 @@ pub fn summary(profile: &Profile) -> Summary {
         flops: profile.dispatches.iter().map(|dispatch| dispatch.flops).sum(),
         bytes: profile.dispatches.iter().map(|dispatch| dispatch.bytes).sum(),
         stages,
+        host: HostCost::of(profile),
         cost,
         gains,
     }
@@ -185,6 +220,10 @@ mod tests {
         let cost = summary.cost.expect("plain runs were measured");
         assert!((cost.share.median - 1.0 / 9.0).abs() < 1e-9 && cost.longer == 3, "{cost:?}");
         assert_eq!((cost.share.count, cost.plain_ns.median), (3, 9.18e6));
+        let host = summary.host.expect("a device did it");
+        // of 4 and 1 ms in a step a twentieth, for three dispatches
+        assert_eq!((host.step_ns.low, host.step_ns.count, host.dispatches), (250_000.0, 3, 3));
+        assert!((host.dispatch_ns - host.step_ns.median / 3.0).abs() < 1e-9);
         let gains: Vec<_> = summary.gains.iter().map(|gain| (gain.kernel.as_str(), gain.gain_ns.round())).collect();
         assert_eq!(gains, [("conv2d_tiled", 2.2e6), ("group_norm", 1.5e6), ("combine", 399_980.0)]);
         assert!((summary.gains[0].share_of_wall - 2.2 / 10.2).abs() < 1e-9);
@@ -194,8 +233,9 @@ mod tests {
     fn what_was_not_measured_is_not_there() {
         let mut profile = example::profile();
         profile.run.roof = None;
+        profile.run.clock = Clock::Twins;
         profile.spans.iter_mut().for_each(|span| span.plain_ns.clear());
         let summary = summary(&profile);
-        assert!(summary.cost.is_none() && summary.gains.is_empty());
+        assert!(summary.cost.is_none() && summary.gains.is_empty() && summary.host.is_none());
     }
 }

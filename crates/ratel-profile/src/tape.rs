@@ -32,6 +32,7 @@ impl Profile {
             begin_ns: span.begin,
             ns: vec![span.nanoseconds],
             plain_ns: vec![],
+            cpu_ns: vec![span.computed],
         });
         let spans = spans.collect();
         let dispatches = recording.dispatches.into_iter().map(dispatch).collect();
@@ -53,6 +54,9 @@ impl Profile {
         let recorded = self.run.recorded_steps;
         for (known, span) in self.spans.iter_mut().zip(spans(recording, recorded)) {
             known.ns.push(span.nanoseconds);
+            if known.plain_ns.is_empty() {
+                known.cpu_ns.push(span.computed);
+            }
         }
         Ok(())
     }
@@ -65,7 +69,11 @@ impl Profile {
         self.check_spans(recording)?;
         let recorded = self.run.recorded_steps;
         for (known, span) in self.spans.iter_mut().zip(spans(recording, recorded)) {
+            if known.plain_ns.is_empty() {
+                known.cpu_ns.clear(); // of timed runs, which compute more
+            }
             known.plain_ns.push(span.nanoseconds);
+            known.cpu_ns.push(span.computed);
         }
         Ok(())
     }

@@ -227,6 +227,9 @@ pub(crate) struct GenerateArgs {
     /// Also write the picture after every step
     #[arg(long, value_name = "DIR")]
     pub steps_dir: Option<PathBuf>,
+    /// Say how long each part took, and how soon the first step was done
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Print what was made as JSON
     #[arg(long)]
     pub json: bool,

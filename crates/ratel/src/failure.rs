@@ -1,4 +1,5 @@
 use ratel_diffusion::DiffusionError;
+use ratel_engine::EngineError;
 use std::path::PathBuf;
 
 /// Why a command failed, in one line that names the cause and the way out.
@@ -46,7 +47,7 @@ pub(crate) enum Failure {
     Diffusion(#[from] DiffusionError),
     /// The device failed.
     #[error(transparent)]
-    Engine(#[from] ratel_engine::EngineError),
+    Engine(#[from] EngineError),
     /// A command that checks found something wrong, and has said what.
     #[error("{0}")]
     Check(String),
@@ -57,6 +58,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Diffusion(error) if error.is_stopped() => 130,
+            Failure::Engine(EngineError::Cancelled) => 130,
             Failure::Usage(_) => 2,
             Failure::Line { source, .. } => source.exit_code(),
             _ => 1,

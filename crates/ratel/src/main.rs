@@ -3,6 +3,7 @@
 
 /// `println!`, but for a reader that has gone, as in `ratel plan | head`: the program then ends without a word.
 macro_rules! println {
+    () => { $crate::say(format_args!("")) };
     ($($words:tt)*) => { $crate::say(format_args!($($words)*)) };
 }
 

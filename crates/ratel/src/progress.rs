@@ -5,6 +5,7 @@ use ratel_diffusion::pipeline::{Event, Seen, Watcher};
 use ratel_tensor::HostTensor;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// Shows what a run does, and keeps what it observes.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Progress {
     pub order: Vec<String>,
     /// The steps that were seen from within.
     pub seen: Vec<Seen>,
+    /// When the first step was done.
+    pub first_step: Option<Instant>,
 }
 
 impl Progress {
@@ -53,7 +56,10 @@ impl Watcher for Progress {
                 let bar = self.bar(name, total, "{prefix}{msg:14} {bar:40} {bytes}/{total_bytes} left {eta_precise}");
                 bar.set_position(done);
             }
-            Event::Step(done, total) => self.bar("denoising", total as u64, STEPS).set_position(done as u64),
+            Event::Step(done, total) => {
+                self.first_step.get_or_insert_with(Instant::now);
+                self.bar("denoising", total as u64, STEPS).set_position(done as u64);
+            }
             Event::Picture(done, total) => self.bar("decoding", total as u64, STEPS).set_position(done as u64),
         }
     }

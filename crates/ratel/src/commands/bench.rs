@@ -13,6 +13,7 @@ use ratel_engine::{Engine, Hooks, Roof, Session, Summary};
 use ratel_graph::{Finished, Plan, PlanOptions};
 use ratel_kernels::{Role, Target};
 use serde_json::json;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ struct Bench<'a> {
     target: Target,
     roof: &'a Roof,
     spinner: &'a ProgressBar,
-    stop: &'a AtomicBool,
+    stop: &'a Arc<AtomicBool>,
 }
 
 /// Times a model's parts.
@@ -58,10 +59,10 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     let opened = begun.elapsed();
     let sizes = sizes(&args, &model)?;
     let begun = Instant::now();
-    let engine = setup::tuned(engine_of(&args)?, args.tune.tune);
+    let stop = setup::stop_on_ctrl_c()?;
+    let engine = setup::tuned(engine_of(&args)?, args.tune.tune).stopped_by(stop.clone());
     let started = [("open the model", opened), ("open the device", begun.elapsed())];
     let target = pipeline::target(&engine, setup::precision(&args.run), model.elem)?;
-    let stop = setup::stop_on_ctrl_c()?;
 
     let spinner = progress::spinner();
     let result = (|| {
@@ -117,15 +118,18 @@ impl Bench<'_> {
         let mut rows: Vec<Row> = started.iter().map(|(test, time)| once(test, None, *time)).collect();
         if self.wants(BenchPart::TextEncoder) {
             let (session, times) = self.load(self.model.text_graph(2, 1)?)?;
-            rows.extend(times.rows(["text encoder: plan", "text encoder: kernels", "text encoder: weights"], None));
+            rows.extend(times.rows(
+                ["text encoder: plan", "text encoder: kernels", "text encoder: weights", "text encoder: load"],
+                None,
+            ));
             rows.extend(self.time("text encoder", None, &session)?);
         }
         for (i, &(width, height)) in sizes.iter().enumerate() {
             let [h, w] = latent_size(self.model, width, height)?;
             let size = Some((width, height));
             let parts = [
-                (BenchPart::Unet, "UNet step", ["UNet: plan", "UNet: kernels", "UNet: weights"]),
-                (BenchPart::Vae, "VAE decode", ["VAE: plan", "VAE: kernels", "VAE: weights"]),
+                (BenchPart::Unet, "UNet step", ["UNet: plan", "UNet: kernels", "UNet: weights", "UNet: load"]),
+                (BenchPart::Vae, "VAE decode", ["VAE: plan", "VAE: kernels", "VAE: weights", "VAE: load"]),
             ];
             let has = |part: BenchPart| part != BenchPart::Vae || self.model.space() == Space::Latent;
             for (part, test, loading) in parts.into_iter().filter(|(part, ..)| self.wants(*part) && has(*part)) {
@@ -154,15 +158,10 @@ impl Bench<'_> {
         let plan = graph.plan(&self.target, &options).map_err(DiffusionError::from)?;
         let planned = begun.elapsed();
         self.spinner.set_message(format!("loading {} steps", plan.steps.len()));
-        let begun = Instant::now();
-        let mut compiled = None;
-        // the first word of progress comes when all kernels are compiled and memory is there
-        let tell = &mut |_| _ = compiled.get_or_insert_with(|| begun.elapsed());
-        let session = self.engine.load(plan, &*self.model.weights, tell)?;
-        let loaded = begun.elapsed();
-        let compiled = compiled.unwrap_or(loaded);
+        let session = self.engine.load(plan, &*self.model.weights, &mut |_| {})?;
         fill(&session)?;
-        Ok((session, Loading([planned, compiled, loaded - compiled])))
+        let loading = session.loading();
+        Ok((session, Loading([planned, loading.pipelines, loading.weights, loading.whole])))
     }
 
     /// The first run by itself, and then as many as were asked for.
@@ -183,7 +182,7 @@ impl Bench<'_> {
     /// Whole pictures, and the time to their first step: on a `fresh` device, which has no kernels yet, and later.
     fn pictures(&self, width: usize, height: usize, fresh: bool) -> Result<Vec<Row>, Failure> {
         let opened = fresh.then(|| engine_of(self.args)).transpose()?;
-        let opened = opened.map(|engine| setup::tuned(engine, kept(self.args.tune.tune)));
+        let opened = opened.map(|engine| setup::tuned(engine, kept(self.args.tune.tune)).stopped_by(self.stop.clone()));
         let engine = opened.as_ref().unwrap_or(self.engine);
         let steps = self.args.steps.unwrap_or(self.model.defaults.steps);
         let (_, run) = self.model.sampler(&SamplerChoice::default(), steps)?;
@@ -264,11 +263,12 @@ impl Watcher for FirstStep {
     }
 }
 
-/// What it took to plan a component, to compile its kernels, and to upload its weights.
-struct Loading([Duration; 3]);
+/// What it took to plan a component, to build its kernels' pipelines, to upload its weights at the same time, and to load it
+/// in all.
+struct Loading([Duration; 4]);
 
 impl Loading {
-    fn rows(&self, tests: [&'static str; 3], size: Option<(usize, usize)>) -> Vec<Row> {
+    fn rows(&self, tests: [&'static str; 4], size: Option<(usize, usize)>) -> Vec<Row> {
         tests.into_iter().zip(self.0).map(|(test, time)| once(test, size, time)).collect()
     }
 }

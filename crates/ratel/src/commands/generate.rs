@@ -1,16 +1,17 @@
 use super::from_file::{self, Line};
 use super::setup::{self, Origin};
+use super::times::Times;
 use crate::args::GenerateArgs;
 use crate::output::{check_writable, numbered, with_suffix, write_png};
 use crate::progress::Progress;
 use crate::{Failure, tensors};
 use ratel_diffusion::model::Model;
 use ratel_diffusion::pipeline::{Drawn, Request, draw};
-use ratel_engine::Engine;
+use ratel_engine::{Engine, Tape, TapeOptions};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is drawn at once, and where its pictures go.
 struct Job {
@@ -22,6 +23,7 @@ struct Job {
 
 /// Draws pictures: of one prompt, or of each line of a file.
 pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
+    let begun = Instant::now();
     let mut shared = args.draw.clone();
     // lines that name no seed share one
     shared.seed.get_or_insert_with(setup::random_seed);
@@ -53,8 +55,10 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
         jobs.push(Job { line, request, origin, names });
     }
     let run = &args.draw.run;
-    let engine = setup::tuned(setup::engine(&run.device, run.shaders.as_deref())?, args.draw.tune.tune);
     let stop = setup::stop_on_ctrl_c()?;
+    let engine = setup::tuned(setup::engine(&run.device, run.shaders.as_deref())?, args.draw.tune.tune);
+    let engine = engine.stopped_by(stop.clone());
+    let opened = begun.elapsed();
     if !args.json {
         match &args.from_file {
             Some(_) => println!("{} prompts on {}", jobs.len(), engine.name()),
@@ -63,7 +67,7 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
     let started = Instant::now();
     for job in &jobs {
-        finish(&args, &engine, &model, &stop, job).map_err(|failure| of_line(job.line.number, failure))?;
+        finish(&args, &engine, &model, &stop, opened, job).map_err(|failure| of_line(job.line.number, failure))?;
     }
     if !args.json {
         println!("{:.1} s", started.elapsed().as_secs_f64());
@@ -72,13 +76,25 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Failure> {
 }
 
 /// Draws a job, writes its pictures, and says so.
-fn finish(args: &GenerateArgs, engine: &Engine, model: &Model, stop: &AtomicBool, job: &Job) -> Result<(), Failure> {
+fn finish(
+    args: &GenerateArgs,
+    engine: &Engine,
+    model: &Model,
+    stop: &AtomicBool,
+    opened: Duration,
+    job: &Job,
+) -> Result<(), Failure> {
     let Job { line, request, names, .. } = job;
     let started = Instant::now();
     let mut progress = Progress::default();
-    let result = draw(engine, model, request, stop, &mut progress);
+    // spans alone, which cost nothing
+    let tape = Tape::new(TapeOptions { dispatches: false, steps: 0..usize::MAX });
+    let taped = engine.taped(&tape);
+    let result = draw(&taped, model, request, stop, &mut progress);
     progress.finish();
     let drawn = result?;
+    let first_step = progress.first_step.map(|first| first - started);
+    let times = Times::new(opened, first_step, &tape.take(&taped)?);
     let place =
         args.from_file.as_ref().map_or(String::new(), |file| format!("{} line {}: ", file.display(), line.number));
     for cut in &drawn.cut {
@@ -95,6 +111,7 @@ fn finish(args: &GenerateArgs, engine: &Engine, model: &Model, stop: &AtomicBool
             "seconds": started.elapsed().as_secs_f64(),
             "peak_device_bytes": engine.memory().peak,
             "device": engine.name(),
+            "times": times.json(),
         });
         if args.from_file.is_some() {
             said["line"] = line.number.into();
@@ -104,6 +121,9 @@ fn finish(args: &GenerateArgs, engine: &Engine, model: &Model, stop: &AtomicBool
     } else {
         for name in names {
             println!("{}", name.display());
+        }
+        if args.verbose {
+            times.print();
         }
     }
     Ok(())

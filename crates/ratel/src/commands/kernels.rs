@@ -120,7 +120,7 @@ fn bench(args: KernelBenchArgs) -> Result<(), Failure> {
     // a kernel's name stands for its op's
     let named = |op: &Op| op.name() == args.name || op.kernels().iter().any(|kernel| kernel.name == args.name);
     let name = ops().iter().find(|op| named(op)).map_or(args.name.as_str(), |op| op.name());
-    let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?;
+    let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?.stopped_by(setup::stop_on_ctrl_c()?);
     let op = match (&args.shape, &args.layer) {
         (None, Some(layer)) => of_layer(&args, &engine, name, layer)?,
         (Some(text), _) => shape::op(name, text)?,

@@ -18,4 +18,5 @@ mod profile_tables;
 pub(crate) mod roofline;
 pub(crate) mod selftest;
 pub(crate) mod setup;
+mod times;
 pub(crate) mod trace;

@@ -11,10 +11,12 @@ use ratel_diffusion::pipeline::{Request, draw, target};
 use ratel_engine::{Engine, EngineError, Recording, Roof, Tape, TapeOptions};
 use ratel_profile::{Clock, Format, Grouping, Profile, Run, diff, precision, read, rows, summary};
 use serde_json::json;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Profiles a generation, or compares two profiles.
 pub(crate) fn run(args: ProfileArgs) -> Result<(), Failure> {
@@ -40,8 +42,9 @@ fn record(mut args: ProfileRunArgs) -> Result<(), Failure> {
     let model = setup::model_to_draw_with(&args.draw)?;
     let (request, origin) = setup::request(&args.draw, &model)?;
     let steps = steps_range(args.steps_range.as_deref(), request.run.steps.len())?;
+    let stop = setup::stop_on_ctrl_c()?;
     let engine = setup::engine_to_time(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
-    let prepared = Prepared { engine, model, request, stop: setup::stop_on_ctrl_c()? };
+    let prepared = Prepared { engine: engine.stopped_by(stop.clone()), model, request, stop };
 
     if !args.json {
         let Request { width, height, run, .. } = &prepared.request;
@@ -132,17 +135,19 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
     let runs = args.repeat;
     let turn =
         |name: &str, i: usize| if runs > 1 { format!("{name} {} of {runs} ", i + 1) } else { format!("{name} ") };
+    let first_step = Cell::new(None);
     let recorded = |name: &str, dispatches| -> Result<Recording, Failure> {
         let tape = Tape::new(TapeOptions { dispatches, steps: steps.clone() });
         let taped = engine.taped(&tape);
-        run_once(prepared, &taped, request, name)?;
+        let first = run_once(prepared, &taped, request, name)?;
+        first_step.set(first_step.get().or(first));
         Ok(tape.take(&taped)?)
     };
     let roof = if args.no_roof { None } else { roof(engine)? };
     if !args.once {
         let mut short = request.clone();
         short.run.steps.truncate(WARM_UP);
-        run_once(prepared, engine, &short, "warm-up ")?;
+        first_step.set(run_once(prepared, engine, &short, "warm-up ")?);
     }
     let mut profile: Option<Profile> = None;
     for i in 0..runs {
@@ -175,6 +180,7 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
                     precision: precision(&target),
                     rules: request.rules.iter().map(|rule| rule.name().to_owned()).collect(),
                     peak_bytes: engine.memory().peak,
+                    first_step_ns: first_step.get().map(|first| first.as_nanos() as u64),
                     roof: roof.clone(),
                 };
                 profile.insert(Profile::of_recording(run, timed))
@@ -204,11 +210,18 @@ fn roof(engine: &Engine) -> Result<Option<Roof>, Failure> {
     }
 }
 
-fn run_once(prepared: &Prepared, engine: &Engine, request: &Request, name: &str) -> Result<(), DiffusionError> {
+/// Draws, and says how soon the first step was done.
+fn run_once(
+    prepared: &Prepared,
+    engine: &Engine,
+    request: &Request,
+    name: &str,
+) -> Result<Option<Duration>, DiffusionError> {
     let mut progress = Progress::of(name);
+    let begun = Instant::now();
     let drawn = draw(engine, &prepared.model, request, &prepared.stop, &mut progress);
     progress.finish();
-    drawn.map(drop)
+    drawn.map(|_| progress.first_step.map(|first| first - begun))
 }
 
 fn mismatch(error: ratel_profile::Mismatch) -> Failure {

@@ -42,10 +42,10 @@ pub(super) fn print(profile: &Profile, groupings: &[Grouping], top: usize) {
         println!("{}", roof_line(roof));
     }
     for grouping in groupings {
-        println!("");
+        println!();
         print_rows(&rows(profile, *grouping), *grouping, top);
     }
-    println!("");
+    println!();
     print_summary(profile, &summary(profile));
 }
 
@@ -109,7 +109,7 @@ fn print_summary(profile: &Profile, summary: &Summary) {
         );
     }
     let wall = summary.wall_ns.median;
-    println!("");
+    println!();
     println!("wall time    {} without the loading of weights, which took {}", time(wall), time(summary.loading_ns));
     println!(
         "device time  {} in {} dispatches, one after the other",
@@ -124,6 +124,17 @@ fn print_summary(profile: &Profile, summary: &Summary) {
             time(summary.idle_ns),
             percent(idle)
         ),
+    }
+    if let Some(host) = &summary.host {
+        println!(
+            "CPU time     {} a step, {} for each of its {} dispatches: recording and submitting, on one thread",
+            time(host.step_ns.median),
+            time(host.dispatch_ns),
+            host.dispatches
+        );
+    }
+    if let Some(ns) = profile.run.first_step_ns {
+        println!("first step   done {} after the first run began: weights loaded, pipelines built", time(ns as f64));
     }
     let used = profile.dispatches.iter().filter_map(|dispatch| dispatch.used_bytes).max().unwrap_or(0);
     println!(
@@ -154,7 +165,7 @@ fn print_summary(profile: &Profile, summary: &Summary) {
         ),
     }
     if !summary.gains.is_empty() {
-        println!("");
+        println!();
         println!("to be gained at most, were the kernel at its roof:");
         for gain in summary.gains.iter().take(3) {
             println!(
@@ -185,7 +196,7 @@ pub(super) fn print_diff(diff: &Diff, top: usize) {
     let [a, b] = diff.runs;
     println!("{a} {} against {b}", if a == 1 { "run" } else { "runs" });
     for (title, changes) in [("by kernel", &diff.kernels), ("by module", &diff.modules)] {
-        println!("");
+        println!();
         let width = names(changes.iter().take(top));
         println!(
             "{title:<width$} {:>10} {:>7} {:>10} {:>7} {:>10} {:>7}",
@@ -198,11 +209,11 @@ pub(super) fn print_diff(diff: &Diff, top: usize) {
             println!("{} more with smaller differences", changes.len() - top);
         }
     }
-    println!("");
-    let width = names([&diff.device, &diff.wall].into_iter());
-    print_change(&diff.device, width);
-    print_change(&diff.wall, width);
-    println!("");
+    println!();
+    let whole: Vec<&Change> = std::iter::once(&diff.device).chain(&diff.wall).collect();
+    let width = names(whole.iter().copied());
+    whole.iter().for_each(|change| print_change(change, width));
+    println!();
     if diff.device.verdict == Verdict::Unknown {
         println!("noise is known from three runs on: profile both with --repeat 3 or more");
     } else {

@@ -6,7 +6,7 @@ use ratel_engine::{Probe, Roof, cache_folder};
 
 /// Measures a device's roof, or prints what was measured before.
 pub(crate) fn run(args: RooflineArgs) -> Result<(), Failure> {
-    let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?;
+    let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?.stopped_by(setup::stop_on_ctrl_c()?);
     let spinner = progress::spinner();
     let mut measured = false;
     let mut tell = |what: &str| {

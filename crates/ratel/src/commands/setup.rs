@@ -64,6 +64,7 @@ fn open_engine(device: &str, shaders: Option<&Path>, mut options: EngineOptions)
         }
         options.shaders = Shaders::Directory(folder.to_owned());
     }
+    options.pipelines = cache_folder();
     let engine = Engine::open(&choice, options)?;
     if let Some(note) = engine.note() {
         eprintln!("note: {note}");
@@ -152,8 +153,9 @@ pub(crate) fn size(args: &SizeArgs, model: &Model) -> Result<(usize, usize), Fai
 pub(crate) fn prepare(args: &DrawArgs) -> Result<Prepared, Failure> {
     let model = model_to_draw_with(args)?;
     let (request, _) = request(args, &model)?;
-    let engine = tuned(engine(&args.run.device, args.run.shaders.as_deref())?, args.tune.tune);
-    Ok(Prepared { engine, model, request, stop: stop_on_ctrl_c()? })
+    let stop = stop_on_ctrl_c()?;
+    let engine = tuned(engine(&args.run.device, args.run.shaders.as_deref())?, args.tune.tune).stopped_by(stop.clone());
+    Ok(Prepared { engine, model, request, stop })
 }
 
 /// A model on a device, for commands that run parts of it.
@@ -170,8 +172,9 @@ impl Parts {
     /// `model` on the device of the arguments.
     pub(crate) fn open(model: Model, run: &RunArgs) -> Result<Self, Failure> {
         let rules = rules(run)?;
-        let engine = engine(&run.device, run.shaders.as_deref())?;
-        Ok(Parts { engine, model, precision: precision(run), rules, stop: stop_on_ctrl_c()? })
+        let stop = stop_on_ctrl_c()?;
+        let engine = engine(&run.device, run.shaders.as_deref())?.stopped_by(stop.clone());
+        Ok(Parts { engine, model, precision: precision(run), rules, stop })
     }
 
     pub(crate) fn stage(&self) -> Stage<'_> {
