@@ -1,17 +1,18 @@
-// matmul_tiled: y[m, n] = act( sum_k x[m, k] w[k, n]  +  bias[n]  +  image_bias[image of m, n] )  +  residual[m, n],
+// matmul_tiled: y[l, m, n] = act( sum_k x[m, k] w[l, k, n]  +  bias[l, n]  +  image_bias[image of m, n] )
+//                                +  residual[m, n],
 // a block of y by one workgroup, through workgroup memory; for GPUs
 //
-//   x           (M, K1)       Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
-//   x2          (M, K - K1)   Elem     the second half of a concatenation, when there is one
-//   w           (K, N)        Weight   the transpose of PyTorch's Linear.weight
-//   bias        (N)           f32      when there is one
-//   image_bias  (images, N)   Elem     one row for each image_rows rows of y, when there is one
-//   residual    (M, N)        Elem     when there is one
-//   y           (PARTS, M, N)  Out     Elem; f32 if sums over PARTS parts of k are written instead, each of K_PART,
-//                                      which sum_parts adds up
+//   x           (M, K1)                Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] then
+//   x2          (M, K - K1)            Elem     the second half of a concatenation, when there is one
+//   w           (LAYERS, K, N)         Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   bias        (LAYERS, N)            f32      when there is one
+//   image_bias  (images, N)            Elem     one row for each image_rows rows of y, when there is one
+//   residual    (M, N)                 Elem     when there is one
+//   y           (LAYERS, PARTS, M, N)  Out      Elem; f32 if sums over PARTS parts of k are written instead, each of
+//                                               K_PART, which sum_parts adds up
 //
-// Grid    one workgroup per part and BLOCK_ROWS rows and 4 BLOCK_QUADS columns of y; K1, K, N multiples of 4
-// Cost    2 M N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
+// Grid    one workgroup per layer, part and BLOCK_ROWS rows and 4 BLOCK_QUADS columns of y; K1, K, N multiples of 4
+// Cost    2 LAYERS M N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
 // Source  torch.nn.functional.linear; blocks as in Volkov & Demmel 2008, doi:10.1109/SC.2008.5214359
 // Twin    crates/ratel-kernels/src/matmul.rs
 
@@ -28,7 +29,7 @@ override BIAS: bool = false;
 override IMAGE_BIAS: bool = false;
 override RESIDUAL: bool = false;
 
-struct Params { m: u32, n: u32, k: u32, k1: u32, k_part: u32, image_rows: u32 }
+struct Params { layers: u32, m: u32, n: u32, k: u32, k1: u32, k_part: u32, image_rows: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<Elem4>;
@@ -49,17 +50,18 @@ fn matmul_tiled(
     let blocks = (n_quads + BLOCK_QUADS - 1u) / BLOCK_QUADS;
     let number = workgroup_number(wg, grid);
     let m_blocks = (p.m + BLOCK_ROWS - 1u) / BLOCK_ROWS;
-    let part = number / blocks / m_blocks;
+    let slab = number / blocks / m_blocks;   // of y: a layer's part
+    let layer = slab / PARTS;
     let m0 = number / blocks % m_blocks * BLOCK_ROWS;
     let n0 = number % blocks * BLOCK_QUADS;
-    if part >= PARTS { return; }
+    if layer >= p.layers { return; }
 
     // While one step is computed on, the next is on its way from memory to registers.
     var tile: Tile;
-    let k_first = part * p.k_part / 4u;
+    let k_first = slab % PARTS * p.k_part / 4u;
     let k_end = min(k_first + p.k_part / 4u, p.k / 4u);
     var inputs = load_inputs(m0, k_first, lane);
-    var weights = load_weights(n0, k_first, lane);
+    var weights = load_weights(layer, n0, k_first, lane);
     for (var k = k_first; k < k_end; k += STEP) {
         // unroll
         for (var i = 0u; i < INPUT_LOADS; i++) {
@@ -72,7 +74,7 @@ fn matmul_tiled(
         workgroupBarrier();
         if k + STEP < k_end {
             inputs = load_inputs(m0, k + STEP, lane);
-            weights = load_weights(n0, k + STEP, lane);
+            weights = load_weights(layer, n0, k + STEP, lane);
         }
         block_multiply_add(&tile, lane / WG_QUADS, lane % WG_QUADS);
         workgroupBarrier();
@@ -82,7 +84,7 @@ fn matmul_tiled(
     for (var i = 0u; i < ROWS; i++) {
         // unroll
         for (var j = 0u; j < QUADS; j++) {
-            store(part, m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
+            store(slab, m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
         }
     }
 }
@@ -107,26 +109,26 @@ fn load_inputs(m0: u32, k0: u32, lane: u32) -> array<Elem4, INPUT_LOADS> {
 
 // The invocation's share of the weights of a step. Beyond the edges it is the last row or column's, which meet inputs that
 // are zero or sums that are not stored.
-fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
+fn load_weights(layer: u32, n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
     let n_quads = p.n / 4u;
     var weights: array<Weight4, WEIGHT_LOADS>;
     // unroll
     for (var i = 0u; i < WEIGHT_LOADS; i++) {
         let k = min(k0 * 4u + (lane + i * WG) / BLOCK_QUADS, p.k - 1u);
         let n = min(n0 + (lane + i * WG) % BLOCK_QUADS, n_quads - 1u);
-        weights[i] = w[k * n_quads + n];
+        weights[i] = w[(layer * p.k + k) * n_quads + n];
     }
     return weights;
 }
 
 // What is done to four sums of row m before they are written; n counts quads.
-fn store(part: u32, m: u32, n: u32, products: vec4<f32>) {
+fn store(slab: u32, m: u32, n: u32, products: vec4<f32>) {
     let n_quads = p.n / 4u;
     if m >= p.m || n >= n_quads { return; }
     var sum = products;
-    if BIAS { sum += bias[n]; }
+    if BIAS { sum += bias[slab / PARTS * n_quads + n]; }
     if IMAGE_BIAS { sum += vec4<f32>(image_bias[m / p.image_rows * n_quads + n]); }
     sum = act4(ACT, sum);
     if RESIDUAL { sum += vec4<f32>(residual[m * n_quads + n]); }
-    y[(part * p.m + m) * n_quads + n] = Out4(sum);
+    y[(slab * p.m + m) * n_quads + n] = Out4(sum);
 }

@@ -66,15 +66,16 @@ impl Block {
 }
 
 /// A grid of blocks over `rows` of `columns` sums each: of the largest blocks that are enough, or else of the smallest.
-/// With several parts, each is computed by blocks of its own.
+/// With several layers or parts, each is computed by blocks of its own.
 pub(crate) fn schedule(
-    [rows, columns]: [usize; 2],
+    [layers, rows, columns]: [usize; 3],
     parts: Parts,
     constants: Vec<Constant>,
     target: &Target,
 ) -> Option<Schedule> {
     let fitting: Vec<_> = BLOCKS.iter().filter(|block| block.fits(target)).collect();
-    let enough = fitting.iter().find(|block| parts.count() * block.count(rows, columns) >= ENOUGH);
+    let slabs = layers * parts.count();
+    let enough = fitting.iter().find(|block| slabs * block.count(rows, columns) >= ENOUGH);
     let block = enough.or(fitting.last())?;
     let count = block.count(rows, columns);
     let [block_rows, block_quads] = block.size();
@@ -82,7 +83,7 @@ pub(crate) fn schedule(
     Some(Schedule {
         constants,
         extents: [block.extents(), vec![parts.extent()]].concat(),
-        workgroups: grid_1d(parts.count() * count, &target.limits)?,
+        workgroups: grid_1d(slabs * count, &target.limits)?,
         // with two rows of 32 filled, one invocation a value is as good
         merit: 0.1 * filled,
     })

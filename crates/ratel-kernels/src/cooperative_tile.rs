@@ -113,16 +113,17 @@ impl Block {
 }
 
 /// A grid of blocks over `rows` of `columns` sums each: of the largest blocks that are enough, or else of the smallest.
-/// With several parts, each is computed by blocks of its own.
+/// With several layers or parts, each is computed by blocks of its own.
 pub(crate) fn schedule(
-    [rows, columns]: [usize; 2],
+    [layers, rows, columns]: [usize; 3],
     parts: Parts,
     constants: Vec<Constant>,
     target: &Target,
 ) -> Option<Schedule> {
     let cooperation = Cooperation::of(target).filter(|_| target.weight == WeightStorage::F16)?;
     let fitting: Vec<_> = TILES.iter().filter_map(|tile| Block::new(cooperation, *tile, target)).collect();
-    let enough = fitting.iter().find(|block| parts.count() * block.count(rows, columns) >= ENOUGH);
+    let slabs = layers * parts.count();
+    let enough = fitting.iter().find(|block| slabs * block.count(rows, columns) >= ENOUGH);
     let block = enough.or(fitting.last())?;
     let count = block.count(rows, columns);
     let [block_rows, block_columns] = block.size();
@@ -130,7 +131,7 @@ pub(crate) fn schedule(
     Some(Schedule {
         constants,
         extents: [block.extents(), vec![parts.extent()]].concat(),
-        workgroups: grid_1d(parts.count() * count, &target.limits)?,
+        workgroups: grid_1d(slabs * count, &target.limits)?,
         merit: merit(filled, target),
     })
 }

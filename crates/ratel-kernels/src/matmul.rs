@@ -10,9 +10,11 @@ use crate::{
     Constant, Kernel, Op, Operand, Operation, Param, Parts, Schedule, Target, Values, ValuesMut, grid_1d, kernel,
 };
 
-/// `y[m, n] = act(sum_k x[m, k] w[k, n] + bias[n] + image_bias[m / image_rows, n]) + residual[m, n]`.
+/// `y[l, m, n] = act(sum_k x[m, k] w[l, k, n] + bias[l, n] + image_bias[m / image_rows, n]) + residual[m, n]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Matmul {
+    /// Layers of one size over one input, whose results lie one after the other: the projections to queries, keys and values.
+    pub layers: Layers,
     /// Rows of `x` and `y`.
     pub m: usize,
     /// Columns of `y`.
@@ -33,6 +35,28 @@ pub struct Matmul {
     pub parts: Parts,
 }
 
+/// How many layers a matrix product is of: one by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers(usize);
+
+impl Default for Layers {
+    fn default() -> Self {
+        Layers(1)
+    }
+}
+
+impl Layers {
+    /// So many layers; one at least.
+    pub fn new(count: usize) -> Layers {
+        Layers(count.max(1))
+    }
+
+    /// How many.
+    pub fn count(self) -> usize {
+        self.0
+    }
+}
+
 impl Matmul {
     /// The models' own sizes, and odd ones.
     pub fn cases() -> Vec<Self> {
@@ -47,6 +71,10 @@ impl Matmul {
             Matmul { k1: 3, bias: true, residual: true, ..plain(5, 7, 10) },
             Matmul { parts: Parts::new(4), ..plain(64, 320, 1280) },
             Matmul { k1: 20, parts: Parts::new(3), ..plain(27, 36, 76) },
+            Matmul { layers: Layers::new(3), ..plain(128, 320, 320) },
+            Matmul { layers: Layers::new(2), bias: true, act: Act::Silu, ..plain(77, 96, 64) },
+            Matmul { layers: Layers::new(3), k1: 3, bias: true, residual: true, ..plain(5, 7, 10) },
+            Matmul { layers: Layers::new(2), parts: Parts::new(2), ..plain(40, 36, 76) },
             plain(1, 1, 1),
         ]
     }
@@ -59,13 +87,14 @@ impl Operation for Matmul {
 
     fn operands(&self) -> Vec<Operand> {
         let Matmul { m, n, k, k1, .. } = *self;
+        let layers = self.layers.count();
         let mut all = vec![Operand::activation("x", m * k1)];
         if k1 < k {
             all.push(Operand::activation("x2", m * (k - k1)));
         }
-        all.push(Operand::weight("w", k * n));
+        all.push(Operand::weight("w", layers * k * n));
         if self.bias {
-            all.push(Operand::vector("bias", n));
+            all.push(Operand::vector("bias", layers * n));
         }
         if let Some(rows) = self.image_rows {
             all.push(Operand::activation("image_bias", m / rows * n));
@@ -73,13 +102,14 @@ impl Operation for Matmul {
         if self.residual {
             all.push(Operand::activation("residual", m * n));
         }
-        all.push(self.parts.output(m * n));
+        all.push(self.parts.output(layers * m * n));
         all
     }
 
     fn params(&self) -> Vec<(&'static str, Param)> {
         let size = |value: usize| Param::U32(value as u32);
         vec![
+            ("layers", size(self.layers.count())),
             ("m", size(self.m)),
             ("n", size(self.n)),
             ("k", size(self.k)),
@@ -91,7 +121,7 @@ impl Operation for Matmul {
     }
 
     fn flops(&self) -> f64 {
-        2.0 * self.m as f64 * self.n as f64 * self.k as f64
+        2.0 * self.layers.count() as f64 * self.m as f64 * self.n as f64 * self.k as f64
     }
 
     fn twin(&self, inputs: &[Values], output: ValuesMut) {
@@ -106,14 +136,20 @@ impl Operation for Matmul {
             0 => &x[m * k1..(m + 1) * k1],
             _ => &x2[m * (k - k1)..(m + 1) * (k - k1)],
         };
-        let finish = |m: usize, n: usize, sum: f32| {
-            let biased = sum + bias.map_or(0.0, |b| b[n]) + image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
-            self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
-        };
-        let product = Product { w, n, runs: vec![k1, k - k1] };
-        match self.parts.is_whole() {
-            true => product.compute(output.f32(), row, finish),
-            false => product.compute_parts(output.f32(), self.parts, row),
+        let layers = output.f32().chunks_exact_mut(self.parts.count() * self.m * n).enumerate();
+        for (layer, y) in layers {
+            let bias = bias.map(|bias| &bias[layer * n..]);
+            let finish = |m: usize, n: usize, sum: f32| {
+                let of_image = image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
+                let biased = sum + bias.map_or(0.0, |b| b[n]) + of_image;
+                self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
+            };
+            let w = w.slice(layer * k * n..(layer + 1) * k * n);
+            let product = Product { w, n, runs: vec![k1, k - k1] };
+            match self.parts.is_whole() {
+                true => product.compute(y, row, finish),
+                false => product.compute_parts(y, self.parts, row),
+            }
         }
     }
 
@@ -146,6 +182,6 @@ pub static MATMUL: Kernel = kernel!("matmul", "matmul", schedule);
 fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Matmul(op) = op else { return None };
     op.parts.is_whole().then_some(())?;
-    let workgroups = grid_1d((op.m * op.n).div_ceil(64), &target.limits)?;
+    let workgroups = grid_1d((op.layers.count() * op.m * op.n).div_ceil(64), &target.limits)?;
     Some(Schedule { constants: op.epilogue(), extents: vec![], workgroups, merit: 0.01 })
 }

@@ -7,11 +7,10 @@ use crate::{Constant, Schedule, Target, grid_1d};
 const ROWS: usize = 32;
 const COLUMNS: usize = 64;
 
-/// A grid of tiles over `rows` of `columns` sums each. `None` where loading is no problem (on a GPU), or where subgroups
+/// A grid of tiles over `rows` of `columns` sums each, in so many layers. `None` where loading is no problem (on a GPU), or where subgroups
 /// are of no one known size.
 pub(crate) fn schedule(
-    rows: usize,
-    columns: usize,
+    [layers, rows, columns]: [usize; 3],
     mut constants: Vec<Constant>,
     two_inputs: bool,
     target: &Target,
@@ -19,7 +18,7 @@ pub(crate) fn schedule(
     let lanes = target.subgroup.filter(|lanes| target.software && matches!(lanes, 4 | 8 | 16))? as usize;
     let groups = ROWS.min(rows.next_power_of_two()).div_ceil(lanes);
     let pairs = COLUMNS.min(columns).div_ceil(2 * lanes);
-    let tiles = rows.div_ceil(groups * lanes) * columns.div_ceil(2 * pairs * lanes);
+    let tiles = layers * rows.div_ceil(groups * lanes) * columns.div_ceil(2 * pairs * lanes);
     constants.push(("TWO_INPUTS", f64::from(u8::from(two_inputs))));
     Some(Schedule {
         constants,
