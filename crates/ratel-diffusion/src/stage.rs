@@ -46,8 +46,7 @@ impl Stage<'_> {
 
     /// Runs a session, showing what is observed.
     pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
-        let mut hooks = Hooks { cancel: Some(self.stop), ..Hooks::default() };
-        session.run_observed(&mut hooks, &mut |observed, values| {
+        session.run_observed(&mut self.hooks(), &mut |observed, values| {
             let value = HostTensor::new(observed.shape, values).channels_first();
             watcher.tensor(&format!("{prefix}{}", observed.name), value);
         })?;
@@ -55,8 +54,21 @@ impl Stage<'_> {
     }
 
     pub(crate) fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {
-        session.run(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
-        Ok(())
+        Ok(session.run(&mut self.hooks())?)
+    }
+
+    /// Runs what a session computes once for many runs.
+    pub(crate) fn prepare(&self, session: &Session) -> Result<(), DiffusionError> {
+        Ok(session.prepare(&mut self.hooks())?)
+    }
+
+    /// Runs a session that was prepared.
+    pub(crate) fn run_again(&self, session: &Session) -> Result<(), DiffusionError> {
+        Ok(session.run_again(&mut self.hooks())?)
+    }
+
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks { cancel: Some(self.stop), ..Hooks::default() }
     }
 }
 

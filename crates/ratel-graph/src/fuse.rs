@@ -28,14 +28,18 @@ pub enum Rule {
     Upsample,
     /// Concatenation into the norms, products and convolutions after it, which read two inputs instead.
     Concat,
+    /// The projections to queries, keys and values, or to keys and values, into one matrix product.
+    Projections,
     /// The opposite of fusion, after all others: matrix products with small results and long sums into two ops, where the
     /// device is a GPU.
     SplitK,
+    /// What depends only on tensors that are given once for many runs is computed once for them: the plan's prologue.
+    Once,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 10] = [
         Rule::Bias,
         Rule::ImageBias,
         Rule::Activation,
@@ -43,7 +47,9 @@ impl Rule {
         Rule::Residual,
         Rule::Upsample,
         Rule::Concat,
+        Rule::Projections,
         Rule::SplitK,
+        Rule::Once,
     ];
 
     /// Its name on the command line.
@@ -56,7 +62,9 @@ impl Rule {
             Rule::Residual => "residual",
             Rule::Upsample => "upsample",
             Rule::Concat => "concat",
+            Rule::Projections => "projections",
             Rule::SplitK => "split-k",
+            Rule::Once => "once",
         }
     }
 }
