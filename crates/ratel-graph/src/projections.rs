@@ -94,7 +94,7 @@ fn group(nodes: &[Node], mut members: Vec<NodeId>, uses: &[usize], target: &Targ
         _ => None,
     };
     let op = product(members[0])?;
-    let plain = op.act == Act::None && !op.residual && op.image_rows.is_none() && op.layers.count() == 1;
+    let plain = op.act == Act::None && !op.residual && op.image_rows.is_none() && !op.gated && op.layers.count() == 1;
     let x = |id: NodeId| (input_of(&nodes[id], "x"), input_of(&nodes[id], "x2"));
     let own = |id: NodeId, name: &str| {
         input_of(&nodes[id], name).is_none_or(|w| uses[w] == 1 && matches!(nodes[w].kind, NodeKind::Weight { .. }))

@@ -27,6 +27,9 @@ pub struct Matmul {
     pub bias: bool,
     /// Rows of `y` that share a row of `image_bias`; `None` when there is none.
     pub image_rows: Option<usize>,
+    /// Whether `w` has twice as many columns, values and then gates: the sum is then the value's with its bias, times the
+    /// GELU of the gate's with its own (Shazeer 2020, arXiv:2002.05202).
+    pub gated: bool,
     /// What is applied to the sum.
     pub act: Act,
     /// Whether a residual is added after that.
@@ -75,6 +78,11 @@ impl Matmul {
             Matmul { layers: Layers::new(2), bias: true, act: Act::Silu, ..plain(77, 96, 64) },
             Matmul { layers: Layers::new(3), k1: 3, bias: true, residual: true, ..plain(5, 7, 10) },
             Matmul { layers: Layers::new(2), parts: Parts::new(2), ..plain(40, 36, 76) },
+            // feed-forward layers
+            Matmul { gated: true, bias: true, ..plain(256, 1280, 320) },
+            Matmul { gated: true, bias: true, ..plain(70, 52, 36) },
+            Matmul { gated: true, k1: 8, residual: true, ..plain(33, 12, 20) },
+            Matmul { gated: true, layers: Layers::new(2), bias: true, ..plain(3, 5, 7) },
             plain(1, 1, 1),
         ]
     }
@@ -87,14 +95,14 @@ impl Operation for Matmul {
 
     fn operands(&self) -> Vec<Operand> {
         let Matmul { m, n, k, k1, .. } = *self;
-        let layers = self.layers.count();
+        let (layers, columns) = (self.layers.count(), self.w_columns());
         let mut all = vec![Operand::activation("x", m * k1)];
         if k1 < k {
             all.push(Operand::activation("x2", m * (k - k1)));
         }
-        all.push(Operand::weight("w", layers * k * n));
+        all.push(Operand::weight("w", layers * k * columns));
         if self.bias {
-            all.push(Operand::vector("bias", layers * n));
+            all.push(Operand::vector("bias", layers * columns));
         }
         if let Some(rows) = self.image_rows {
             all.push(Operand::activation("image_bias", m / rows * n));
@@ -112,6 +120,7 @@ impl Operation for Matmul {
             ("layers", size(self.layers.count())),
             ("m", size(self.m)),
             ("n", size(self.n)),
+            ("w_n", size(self.w_columns())),
             ("k", size(self.k)),
             ("k1", size(self.k1)),
             ("image_rows", size(self.image_rows.unwrap_or(self.m))),
@@ -121,7 +130,7 @@ impl Operation for Matmul {
     }
 
     fn flops(&self) -> f64 {
-        2.0 * self.layers.count() as f64 * self.m as f64 * self.n as f64 * self.k as f64
+        2.0 * self.layers.count() as f64 * self.m as f64 * self.w_columns() as f64 * self.k as f64
     }
 
     fn twin(&self, inputs: &[Values], output: ValuesMut) {
@@ -136,19 +145,29 @@ impl Operation for Matmul {
             0 => &x[m * k1..(m + 1) * k1],
             _ => &x2[m * (k - k1)..(m + 1) * (k - k1)],
         };
+        let columns = self.w_columns();
         let layers = output.f32().chunks_exact_mut(self.parts.count() * self.m * n).enumerate();
         for (layer, y) in layers {
-            let bias = bias.map(|bias| &bias[layer * n..]);
-            let finish = |m: usize, n: usize, sum: f32| {
+            let bias = bias.map(|bias| &bias[layer * columns..]);
+            let biased = |n: usize, sum: f32| sum + bias.map_or(0.0, |b| b[n]);
+            let finish = |m: usize, n: usize, biased: f32| {
                 let of_image = image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
-                let biased = sum + bias.map_or(0.0, |b| b[n]) + of_image;
-                self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
+                self.act.of(biased + of_image) + residual.map_or(0.0, |r| r[m * self.n + n])
             };
-            let w = w.slice(layer * k * n..(layer + 1) * k * n);
-            let product = Product { w, n, runs: vec![k1, k - k1] };
-            match self.parts.is_whole() {
-                true => product.compute(y, row, finish),
-                false => product.compute_parts(y, self.parts, row),
+            let w = w.slice(layer * k * columns..(layer + 1) * k * columns);
+            let product = Product { w, n: columns, runs: vec![k1, k - k1] };
+            if self.gated {
+                let mut wide = vec![0.0; self.m * columns];
+                product.compute(&mut wide, row, |_, n, sum| biased(n, sum));
+                for ((m, y), wide) in y.chunks_exact_mut(n).enumerate().zip(wide.chunks_exact(columns)) {
+                    let (values, gates) = wide.split_at(n);
+                    let gated = |n: usize| finish(m, n, values[n] * Act::Gelu.of(gates[n]));
+                    y.iter_mut().enumerate().for_each(|(n, y)| *y = gated(n));
+                }
+            } else if self.parts.is_whole() {
+                product.compute(y, row, |m, n, sum| finish(m, n, biased(n, sum)));
+            } else {
+                product.compute_parts(y, self.parts, row);
             }
         }
     }
@@ -159,9 +178,21 @@ impl Operation for Matmul {
 }
 
 impl Matmul {
+    /// Columns of a layer's matrix.
+    fn w_columns(&self) -> usize {
+        self.gates() * self.n
+    }
+
+    /// Columns of `w` for one of `y`.
+    pub(crate) fn gates(&self) -> usize {
+        if self.gated { 2 } else { 1 }
+    }
+
     /// The switches of the epilogue, which every kernel of this op has.
     pub(crate) fn epilogue(&self) -> Vec<Constant> {
-        epilogue(self.act, self.bias, self.image_rows.is_some(), self.residual)
+        let mut all = epilogue(self.act, self.bias, self.image_rows.is_some(), self.residual);
+        all.push(("GATED", f64::from(u8::from(self.gated))));
+        all
     }
 }
 

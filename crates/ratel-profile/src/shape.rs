@@ -8,7 +8,8 @@ pub fn shape(op: &Op) -> String {
     match op {
         Op::Matmul(op) => {
             let layers = if op.layers.count() > 1 { format!("{} of ", op.layers.count()) } else { String::new() };
-            format!("{layers}{}x{}x{}", op.m, op.n, op.k)
+            let gated = if op.gated { " gated" } else { "" };
+            format!("{layers}{}x{}x{}{gated}", op.m, op.n, op.k)
         }
         Op::Conv2d(op) => {
             let stride = if op.stride > 1 { format!(" /{}", op.stride) } else { String::new() };

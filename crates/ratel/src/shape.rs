@@ -128,7 +128,8 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
             let layers = Layers::new(f.size_or("layers", 1, "1"));
             let image_rows = f.some_size("image_rows");
             let (bias, residual) = (f.switch("bias"), f.switch("residual"));
-            let op = Matmul { layers, m, n, k, k1, ..Matmul::default() };
+            let gated = f.switch("gated");
+            let op = Matmul { layers, m, n, k, k1, gated, ..Matmul::default() };
             Matmul { bias, image_rows, act: f.act(), residual, ..op }.into()
         }
         "conv2d" => {
