@@ -24,6 +24,10 @@ fn gelu(x: f32) -> f32 {
     return 0.5 * x * (1.0 + erf(x * 0.70710678118));
 }
 
+fn gelu4(x: vec4<f32>) -> vec4<f32> {
+    return vec4(gelu(x.x), gelu(x.y), gelu(x.z), gelu(x.w));
+}
+
 // The error function, which WGSL lacks; off by 1.5e-7 at most (Abramowitz & Stegun 7.1.26).
 fn erf(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.3275911 * abs(x));

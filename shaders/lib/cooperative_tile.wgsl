@@ -6,8 +6,8 @@
 // fragment can be loaded, multiplied and stored only whole, so sums return through workgroup memory, one fragment of
 // each subgroup at a time. All subgroups go through the same barriers; none of this is under a branch on the subgroup.
 
-import package::spec::{FragmentA, FragmentB, FragmentSum, BLOCK_QUADS, BLOCK_ROWS, COLUMNS, EDGE, ROWS, STAGES, STEPS};
-import package::spec::{SUBGROUPS, SUBGROUP_COLUMNS};
+import package::spec::{FragmentA, FragmentB, FragmentSum, BLOCK_QUADS, BLOCK_ROWS, COLUMNS, EDGE, GATES, ROWS, STAGES};
+import package::spec::{STEPS, SUBGROUPS, SUBGROUP_COLUMNS};
 
 const STEP = 8u;                        // quads of k in workgroup memory at a time
 const EDGE_QUADS = EDGE / 4u;
@@ -17,7 +17,7 @@ const WEIGHT_PITCH = BLOCK_QUADS + 2u;
 
 var<workgroup> block_inputs: array<vec4<f16>, STAGES * BLOCK_ROWS * INPUT_PITCH>;    // (stage, row, quad of k)
 var<workgroup> block_weights: array<vec4<f16>, STAGES * 4u * STEP * WEIGHT_PITCH>;   // (stage, k, quad of columns)
-var<workgroup> block_sums: array<vec4<f32>, SUBGROUPS * FRAGMENT_QUADS>;             // (subgroup, row, quad of columns)
+var<workgroup> block_sums: array<vec4<f32>, GATES * SUBGROUPS * FRAGMENT_QUADS>;     // (gate, subgroup, row, quad)
 
 // The sums of a subgroup's fragment in row i and column j are at i * COLUMNS + j.
 alias Tile = array<FragmentSum, ROWS * COLUMNS>;
@@ -64,12 +64,12 @@ fn block_multiply_add(tile: ptr<function, Tile>, stage: u32, subgroup: u32) {
     }
 }
 
-// The row of the block, and the quad of columns, that quad number i of block_sums belongs to, when every subgroup has
-// put its fragment (0, 0) there.
+// The row of the block, and the quad of y's columns, that quad number i of block_sums belongs to, when every subgroup has
+// put its fragment (0, 0) there. With gates, half of a subgroup's columns are y's.
 fn sum_row(i: u32) -> u32 {
     return subgroup_row(i / FRAGMENT_QUADS) + i % FRAGMENT_QUADS / EDGE_QUADS;
 }
 
 fn sum_quad(i: u32) -> u32 {
-    return subgroup_quad(i / FRAGMENT_QUADS) + i % EDGE_QUADS;
+    return subgroup_quad(i / FRAGMENT_QUADS) / GATES + i % EDGE_QUADS;
 }

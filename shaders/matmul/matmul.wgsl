@@ -1,20 +1,23 @@
-// matmul: y[m, n] = act( sum_k x[m, k] w[k, n]  +  bias[n]  +  image_bias[image of m, n] )  +  residual[m, n]
+// matmul: y[l, m, n] = act( sum_k x[m, k] w[l, k, n]  +  bias[l, n]  +  image_bias[image of m, n] )  +  residual[m, n]
 //
-//   x           (M, K1)       Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
-//   x2          (M, K - K1)   Elem     the second half of a concatenation, when there is one
-//   w           (K, N)        Weight   the transpose of PyTorch's Linear.weight
-//   bias        (N)           f32      when there is one
-//   image_bias  (images, N)   Elem     one row for each image_rows rows of y, when there is one
-//   residual    (M, N)        Elem     when there is one
-//   y           (M, N)        Elem
+//   x           (M, K1)           Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
+//   x2          (M, K - K1)       Elem     the second half of a concatenation, when there is one
+//   w           (LAYERS, K, W_N)  Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   bias        (LAYERS, W_N)     f32      when there is one
+//   image_bias  (images, N)       Elem     one row for each image_rows rows of y, when there is one
+//   residual    (M, N)            Elem     when there is one
+//   y           (LAYERS, M, N)    Elem
+//
+// W_N is N, or twice that of a gated layer, whose columns are values and then gates: y is values times gelu(gates).
 //
 // Grid    one invocation per value of y, WG consecutive values a workgroup
-// Cost    2 M N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
+// Cost    2 LAYERS M W_N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
 // Source  torch.nn.functional.linear
 // Twin    crates/ratel-kernels/src/matmul.rs
 
 import package::spec::{Elem, WeightWord};
 import package::lib::act::act;
+import package::lib::act::gelu;
 import package::lib::grid::workgroup_number;
 
 override WG: u32 = 64u;
@@ -22,8 +25,9 @@ override ACT: u32 = 0u;
 override BIAS: bool = false;
 override IMAGE_BIAS: bool = false;
 override RESIDUAL: bool = false;
+override GATED: bool = false;
 
-struct Params { m: u32, n: u32, k: u32, k1: u32, image_rows: u32 }
+struct Params { layers: u32, m: u32, n: u32, w_n: u32, k: u32, k1: u32, image_rows: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<Elem>;
@@ -41,22 +45,30 @@ fn matmul(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = workgroup_number(wg, grid) * WG + lane;   // y's value number i
-    if i >= p.m * p.n { return; }
-    let m = i / p.n;
+    if i >= p.layers * p.m * p.n { return; }
+    let layer = i / p.n / p.m;
+    let m = i / p.n % p.m;
     let n = i % p.n;
 
+    var sum = product(layer, m, n);
+    if GATED { sum *= gelu(product(layer, m, p.n + n)); }
+    if IMAGE_BIAS { sum += f32(image_bias[m / p.image_rows * p.n + n]); }
+    sum = act(ACT, sum);
+    if RESIDUAL { sum += f32(residual[m * p.n + n]); }
+    y[i] = Elem(sum);
+}
+
+// The sum of a row of x times a column of a layer's matrix, and the layer's bias.
+fn product(layer: u32, m: u32, column: u32) -> f32 {
     var sum = 0.0;
     for (var k = 0u; k < p.k1; k++) {
-        let at = k * p.n + n;
+        let at = (layer * p.k + k) * p.w_n + column;
         sum += f32(x[m * p.k1 + k]) * weight(w[at / WEIGHTS_PER_WORD], at);
     }
     for (var k = p.k1; k < p.k; k++) {
-        let at = k * p.n + n;
+        let at = (layer * p.k + k) * p.w_n + column;
         sum += f32(x2[m * (p.k - p.k1) + k - p.k1]) * weight(w[at / WEIGHTS_PER_WORD], at);
     }
-    if BIAS { sum += bias[n]; }
-    if IMAGE_BIAS { sum += f32(image_bias[m / p.image_rows * p.n + n]); }
-    sum = act(ACT, sum);
-    if RESIDUAL { sum += f32(residual[i]); }
-    y[i] = Elem(sum);
+    if BIAS { sum += bias[layer * p.w_n + column]; }
+    return sum;
 }

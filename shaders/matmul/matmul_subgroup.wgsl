@@ -1,21 +1,25 @@
-// matmul_subgroup: y[m, n] = act( sum_k x[m, k] w[k, n]  +  bias[n]  +  image_bias[image of m, n] )  +  residual[m, n],
+// matmul_subgroup: y[l, m, n] = act( sum_k x[m, k] w[l, k, n]  +  bias[l, n]  +  image_bias[image of m, n] )
+//                                +  residual[m, n],
 // one subgroup a tile of y; for drivers that run on a CPU
 //
-//   x           (M, K1)       Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
-//   x2          (M, K - K1)   Elem     the second half of a concatenation, when there is one
-//   w           (K, N)        Weight   the transpose of PyTorch's Linear.weight
-//   bias        (N)           f32      when there is one
-//   image_bias  (images, N)   Elem     one row for each image_rows rows of y, when there is one
-//   residual    (M, N)        Elem     when there is one
-//   y           (M, N)        Elem
+//   x           (M, K1)           Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
+//   x2          (M, K - K1)       Elem     the second half of a concatenation, when there is one
+//   w           (LAYERS, K, W_N)  Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   bias        (LAYERS, W_N)     f32      when there is one
+//   image_bias  (images, N)       Elem     one row for each image_rows rows of y, when there is one
+//   residual    (M, N)            Elem     when there is one
+//   y           (LAYERS, M, N)    Elem
 //
-// Grid    one workgroup of one subgroup per GROUPS LANES rows and 2 PAIRS LANES columns of y; K1, K, N even
-// Cost    2 M N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
+// W_N is N, or twice that of a gated layer, whose columns are values and then gates: y is values times gelu(gates).
+//
+// Grid    one workgroup of one subgroup per layer, GROUPS LANES rows and 2 OWN LANES columns of y; K1, K, N even
+// Cost    2 LAYERS M W_N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
 // Source  torch.nn.functional.linear; register tiles as in Goto & van de Geijn 2008, doi:10.1145/1356052.1356053
 // Twin    crates/ratel-kernels/src/matmul.rs
 
-import package::spec::{ElemPair, WeightPair, GROUPS, LANES, PAIRS, ROWS};
+import package::spec::{ElemPair, WeightPair, GROUPS, LANES, OWN, PAIRS, ROWS};
 import package::lib::act::act;
+import package::lib::act::gelu;
 import package::lib::grid::workgroup_number;
 import package::lib::subgroup_tile::tile_multiply_add;
 
@@ -23,9 +27,10 @@ override ACT: u32 = 0u;
 override BIAS: bool = false;
 override IMAGE_BIAS: bool = false;
 override RESIDUAL: bool = false;
+override GATED: bool = false;
 override TWO_INPUTS: bool = false;
 
-struct Params { m: u32, n: u32, k: u32, k1: u32, image_rows: u32 }
+struct Params { layers: u32, m: u32, n: u32, w_n: u32, k: u32, k1: u32, image_rows: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<ElemPair>;
@@ -38,7 +43,8 @@ var<immediate> p: Params;
 
 var<workgroup> sums: array<vec2<f32>, ROWS * PAIRS * LANES>;
 
-// Everything below counts k and n in pairs.
+// Everything below counts k and n in pairs. A lane has OWN pairs of columns of y, for which it sums PAIRS of w's: as many,
+// or, if they are gated, the values' and then the gates'.
 @compute @workgroup_size(LANES)
 fn matmul_subgroup(
     @builtin(workgroup_id) wg: vec3<u32>,
@@ -46,11 +52,14 @@ fn matmul_subgroup(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let pairs = p.n / 2u;
-    let blocks = (pairs + PAIRS * LANES - 1u) / (PAIRS * LANES);
+    let width = p.w_n / 2u;
+    let blocks = (pairs + OWN * LANES - 1u) / (OWN * LANES);
     let number = workgroup_number(wg, grid);
-    let m0 = number / blocks * ROWS;
-    let n0 = number % blocks * PAIRS * LANES + lane;
-    if m0 >= p.m { return; }
+    let m_blocks = (p.m + ROWS - 1u) / ROWS;
+    let layer = number / blocks / m_blocks;
+    let m0 = number / blocks % m_blocks * ROWS;
+    let n0 = number % blocks * OWN * LANES + lane;
+    if layer >= p.layers { return; }
 
     // lanes beyond an edge compute on the last row or column, and store nothing
     let k1 = p.k1 / 2u;
@@ -66,7 +75,7 @@ fn matmul_subgroup(
     var column: array<u32, PAIRS>;
     // unroll
     for (var j = 0u; j < PAIRS; j++) {
-        column[j] = min(n0 + j * LANES, pairs - 1u);
+        column[j] = layer * p.k * width + j / OWN * pairs + min(n0 + j % OWN * LANES, pairs - 1u);
     }
 
     var tile: Tile;
@@ -80,8 +89,8 @@ fn matmul_subgroup(
         var odd: array<vec2<f32>, PAIRS>;
         // unroll
         for (var j = 0u; j < PAIRS; j++) {
-            even[j] = weight_pair(w[2u * k * pairs + column[j]]);
-            odd[j] = weight_pair(w[(2u * k + 1u) * pairs + column[j]]);
+            even[j] = weight_pair(w[2u * k * width + column[j]]);
+            odd[j] = weight_pair(w[(2u * k + 1u) * width + column[j]]);
         }
         tile_multiply_add(&tile, inputs, even, odd);
     }
@@ -95,19 +104,25 @@ fn matmul_subgroup(
             sums[(i * PAIRS + j) * LANES + lane] = tile[i * PAIRS + j];
         }
     }
-    for (var i = 0u; i < ROWS * PAIRS; i++) {
-        store(m0 + i / PAIRS, n0 + i % PAIRS * LANES, sums[i * LANES + lane]);
+    for (var i = 0u; i < ROWS * OWN; i++) {
+        let at = (i / OWN * PAIRS + i % OWN) * LANES + lane;
+        store(layer, m0 + i / OWN, n0 + i % OWN * LANES, sums[at], sums[at + (PAIRS - OWN) * LANES]);
     }
 }
 
-// What is done to two sums of row m before they are written.
-fn store(m: u32, n: u32, products: vec2<f32>) {
+// What is done to two sums of row m, and to those of their gates, before they are written.
+fn store(layer: u32, m: u32, n: u32, products: vec2<f32>, gates: vec2<f32>) {
     let pairs = p.n / 2u;
     if m >= p.m || n >= pairs { return; }
     var sum = products;
-    if BIAS { sum += bias[n]; }
+    if BIAS { sum += bias[layer * (p.w_n / 2u) + n]; }
+    if GATED {
+        var gate = gates;
+        if BIAS { gate += bias[layer * (p.w_n / 2u) + pairs + n]; }
+        sum *= vec2(gelu(gate.x), gelu(gate.y));
+    }
     if IMAGE_BIAS { sum += pair_values(image_bias[m / p.image_rows * pairs + n]); }
     sum = vec2(act(ACT, sum.x), act(ACT, sum.y));
     if RESIDUAL { sum += pair_values(residual[m * pairs + n]); }
-    y[m * pairs + n] = elem_pair(sum);
+    y[(layer * p.m + m) * pairs + n] = elem_pair(sum);
 }

@@ -1,23 +1,27 @@
-// matmul_tiled: y[m, n] = act( sum_k x[m, k] w[k, n]  +  bias[n]  +  image_bias[image of m, n] )  +  residual[m, n],
+// matmul_tiled: y[l, m, n] = act( sum_k x[m, k] w[l, k, n]  +  bias[l, n]  +  image_bias[image of m, n] )
+//                                +  residual[m, n],
 // a block of y by one workgroup, through workgroup memory; for GPUs
 //
-//   x           (M, K1)       Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
-//   x2          (M, K - K1)   Elem     the second half of a concatenation, when there is one
-//   w           (K, N)        Weight   the transpose of PyTorch's Linear.weight
-//   bias        (N)           f32      when there is one
-//   image_bias  (images, N)   Elem     one row for each image_rows rows of y, when there is one
-//   residual    (M, N)        Elem     when there is one
-//   y           (PARTS, M, N)  Out     Elem; f32 if sums over PARTS parts of k are written instead, each of K_PART,
-//                                      which sum_parts adds up
+//   x           (M, K1)                Elem     the input is x beside x2: x[m, k] for k < K1, x2[m, k - K1] beyond
+//   x2          (M, K - K1)            Elem     the second half of a concatenation, when there is one
+//   w           (LAYERS, K, W_N)       Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   bias        (LAYERS, W_N)          f32      when there is one
+//   image_bias  (images, N)            Elem     one row for each image_rows rows of y, when there is one
+//   residual    (M, N)                 Elem     when there is one
+//   y           (LAYERS, PARTS, M, N)  Out      Elem; f32 if sums over PARTS parts of k are written instead, each of
+//                                               K_PART, which sum_parts adds up
 //
-// Grid    one workgroup per part and BLOCK_ROWS rows and 4 BLOCK_QUADS columns of y; K1, K, N multiples of 4
-// Cost    2 M N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
+// W_N is N, or twice that of a gated layer, whose columns are values and then gates: y is values times gelu(gates).
+//
+// Grid    one workgroup per layer, part and BLOCK_ROWS rows and 4 OWN_QUADS columns of y; K1, K, N multiples of 4
+// Cost    2 LAYERS M W_N K flop; reads x, x2, w, bias, image_bias, residual once, writes y once
 // Source  torch.nn.functional.linear; blocks as in Volkov & Demmel 2008, doi:10.1109/SC.2008.5214359
 // Twin    crates/ratel-kernels/src/matmul.rs
 
-import package::spec::{Elem4, Out4, Weight4, BLOCK_QUADS, BLOCK_ROWS, INPUT_LOADS, PARTS, QUADS, ROWS, WEIGHT_LOADS};
-import package::spec::{WG_QUADS, WG_ROWS};
+import package::spec::{Elem4, Out4, Weight4, BLOCK_QUADS, BLOCK_ROWS, INPUT_LOADS, OWN, OWN_QUADS, PARTS, QUADS};
+import package::spec::{ROWS, WEIGHT_LOADS, WG_QUADS, WG_ROWS};
 import package::lib::act::act4;
+import package::lib::act::gelu4;
 import package::lib::block_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
 
@@ -27,8 +31,9 @@ override ACT: u32 = 0u;
 override BIAS: bool = false;
 override IMAGE_BIAS: bool = false;
 override RESIDUAL: bool = false;
+override GATED: bool = false;
 
-struct Params { m: u32, n: u32, k: u32, k1: u32, k_part: u32, image_rows: u32 }
+struct Params { layers: u32, m: u32, n: u32, w_n: u32, k: u32, k1: u32, k_part: u32, image_rows: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<Elem4>;
@@ -46,20 +51,21 @@ fn matmul_tiled(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let n_quads = p.n / 4u;
-    let blocks = (n_quads + BLOCK_QUADS - 1u) / BLOCK_QUADS;
+    let blocks = (n_quads + OWN_QUADS - 1u) / OWN_QUADS;
     let number = workgroup_number(wg, grid);
     let m_blocks = (p.m + BLOCK_ROWS - 1u) / BLOCK_ROWS;
-    let part = number / blocks / m_blocks;
+    let slab = number / blocks / m_blocks;   // of y: a layer's part
+    let layer = slab / PARTS;
     let m0 = number / blocks % m_blocks * BLOCK_ROWS;
-    let n0 = number % blocks * BLOCK_QUADS;
-    if part >= PARTS { return; }
+    let n0 = number % blocks * OWN_QUADS;
+    if layer >= p.layers { return; }
 
     // While one step is computed on, the next is on its way from memory to registers.
     var tile: Tile;
-    let k_first = part * p.k_part / 4u;
+    let k_first = slab % PARTS * p.k_part / 4u;
     let k_end = min(k_first + p.k_part / 4u, p.k / 4u);
     var inputs = load_inputs(m0, k_first, lane);
-    var weights = load_weights(n0, k_first, lane);
+    var weights = load_weights(layer, n0, k_first, lane);
     for (var k = k_first; k < k_end; k += STEP) {
         // unroll
         for (var i = 0u; i < INPUT_LOADS; i++) {
@@ -72,7 +78,7 @@ fn matmul_tiled(
         workgroupBarrier();
         if k + STEP < k_end {
             inputs = load_inputs(m0, k + STEP, lane);
-            weights = load_weights(n0, k + STEP, lane);
+            weights = load_weights(layer, n0, k + STEP, lane);
         }
         block_multiply_add(&tile, lane / WG_QUADS, lane % WG_QUADS);
         workgroupBarrier();
@@ -81,8 +87,9 @@ fn matmul_tiled(
     // unroll
     for (var i = 0u; i < ROWS; i++) {
         // unroll
-        for (var j = 0u; j < QUADS; j++) {
-            store(part, m0 + lane / WG_QUADS + i * WG_ROWS, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j]);
+        for (var j = 0u; j < OWN; j++) {
+            let m = m0 + lane / WG_QUADS + i * WG_ROWS;
+            store(slab, m, n0 + lane % WG_QUADS + j * WG_QUADS, tile[i * QUADS + j], tile[(i + 1u) * QUADS - OWN + j]);
         }
     }
 }
@@ -107,26 +114,34 @@ fn load_inputs(m0: u32, k0: u32, lane: u32) -> array<Elem4, INPUT_LOADS> {
 
 // The invocation's share of the weights of a step. Beyond the edges it is the last row or column's, which meet inputs that
 // are zero or sums that are not stored.
-fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
+fn load_weights(layer: u32, n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
     let n_quads = p.n / 4u;
     var weights: array<Weight4, WEIGHT_LOADS>;
     // unroll
     for (var i = 0u; i < WEIGHT_LOADS; i++) {
         let k = min(k0 * 4u + (lane + i * WG) / BLOCK_QUADS, p.k - 1u);
-        let n = min(n0 + (lane + i * WG) % BLOCK_QUADS, n_quads - 1u);
-        weights[i] = w[k * n_quads + n];
+        // the block's quads of gates are behind those of values
+        let quad = (lane + i * WG) % BLOCK_QUADS;
+        let n = quad / OWN_QUADS * n_quads + min(n0 + quad % OWN_QUADS, n_quads - 1u);
+        weights[i] = w[(layer * p.k + k) * (p.w_n / 4u) + n];
     }
     return weights;
 }
 
-// What is done to four sums of row m before they are written; n counts quads.
-fn store(part: u32, m: u32, n: u32, products: vec4<f32>) {
+// What is done to four sums of row m, and to those of their gates, before they are written; n counts quads.
+fn store(slab: u32, m: u32, n: u32, products: vec4<f32>, gates: vec4<f32>) {
     let n_quads = p.n / 4u;
     if m >= p.m || n >= n_quads { return; }
     var sum = products;
-    if BIAS { sum += bias[n]; }
+    let first = slab / PARTS * (p.w_n / 4u);
+    if BIAS { sum += bias[first + n]; }
+    if GATED {
+        var gate = gates;
+        if BIAS { gate += bias[first + n_quads + n]; }
+        sum *= gelu4(gate);
+    }
     if IMAGE_BIAS { sum += vec4<f32>(image_bias[m / p.image_rows * n_quads + n]); }
     sum = act4(ACT, sum);
     if RESIDUAL { sum += vec4<f32>(residual[m * n_quads + n]); }
-    y[(part * p.m + m) * n_quads + n] = Out4(sum);
+    y[(slab * p.m + m) * n_quads + n] = Out4(sum);
 }

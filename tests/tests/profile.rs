@@ -2,7 +2,7 @@
 
 use ratel_diffusion::model::Model;
 use ratel_engine::{DeviceChoice, Engine, EngineOptions};
-use ratel_graph::{Finished, Plan, PlanOptions};
+use ratel_graph::{Finished, Plan, PlanOptions, Step};
 use ratel_kernels::{Target, WeightStorage};
 use ratel_profile::{Clock, Profile, read, summary};
 use ratel_tests::program::{Place, SMALL};
@@ -22,7 +22,8 @@ fn plans() -> [Plan; 3] {
     let plan =
         |graph: Finished| graph.plan(&Target::twins(WeightStorage::F16), &PlanOptions::default()).expect("a plan");
     let text = cub.text_graph(2, 1).expect("a graph");
-    let [unet, vae] = [cub.unet_graph(2, 8, 8), cub.vae_graph(1, 8, 8)].map(|graph| graph.expect("a graph"));
+    let [unet, vae] =
+        [cub.unet_graph_of_calls(2, 2, 8, 8), cub.vae_graph(1, 8, 8)].map(|graph| graph.expect("a graph"));
     [plan(text), plan(unet), plan(vae)]
 }
 
@@ -35,13 +36,17 @@ fn check(profile: &Profile) {
         let ran: Vec<_> =
             profile.dispatches.iter().filter(|d| d.stage == stage && d.module.starts_with(part)).collect();
         let flops: f64 = ran.iter().map(|dispatch| dispatch.flops).sum();
-        let expected = planned.flops() * f64::from(runs);
+        let (once, always) = planned.steps.split_at(planned.prologue);
+        let sum = |steps: &[Step]| steps.iter().map(|step| step.op.flops()).sum::<f64>();
+        let expected = sum(once) + sum(always) * f64::from(runs);
         assert!((flops / expected - 1.0).abs() < 1e-9, "{stage}: {flops} in the profile, {expected} in the plan");
         let modules =
             |step| ran.iter().filter(move |d| d.step == step).map(|d| d.module.as_str()).collect::<BTreeSet<_>>();
-        let labels: BTreeSet<_> = planned.steps.iter().map(|step| step.label.as_str()).collect();
-        let steps: &[_] = if stage == "unet" { &[Some(0), Some(1)] } else { &[None] };
-        for step in steps {
+        // what is computed once belongs to no step of the sampler
+        let parts: &[(_, &[Step])] =
+            if stage == "unet" { &[(None, once), (Some(0), always), (Some(1), always)] } else { &[(None, always)] };
+        for (step, planned) in parts {
+            let labels: BTreeSet<_> = planned.iter().map(|step| step.label.as_str()).collect();
             assert_eq!(modules(*step), labels, "{stage}, {step:?}: one name everywhere");
         }
     }

@@ -155,6 +155,49 @@ fn unets_equal_diffusers() {
     }
 }
 
+/// What a plan computes once is there in every run that follows, whatever else ran in its slots: the timesteps of several
+/// calls embedded together, keys and values of the prompt.
+#[test]
+fn what_is_computed_once_holds() {
+    for name in MODELS {
+        let model = open(name);
+        let calls = tensors(&format!("results/{name}/unet_calls.safetensors"));
+        let part = |key: &str| &calls[&format!("batch3/{key}")];
+        let (sample, timestep) = (part("sample"), &part("timestep").data);
+        let [n, _, h, w] = *sample.shape else { panic!("four axes") };
+        for (engine, rules) in
+            engines().into_iter().flat_map(|e| [(e.clone(), Rule::ALL.to_vec()), (e, vec![Rule::Once])])
+        {
+            let graph = model.unet_graph_of_calls(5, n, h, w).expect("a graph");
+            let session = load(&engine, &model, graph, &PlanOptions { rules, observe: vec![] });
+            let once = session.plan().steps[..session.plan().prologue].iter().map(|step| step.label.as_str());
+            let once: Vec<&str> = once.collect();
+            // keys and values by themselves, or joined
+            for part in ["time_embedding.linear_1", "time_emb_proj", "attn2.to_k", "to_v"] {
+                assert!(once.iter().any(|label| label.contains(part)), "{part} is computed once");
+            }
+            assert!(once.iter().all(|label| !label.ends_with("attn2.to_q") && !label.contains("conv")), "{once:?}");
+
+            let input = |name: &str| session.input(name).expect("an input");
+            input("context").write_f32(&part("encoder_hidden_states").data).expect("a write");
+            let values = [7.0, timestep[2], timestep[0], 900.0, timestep[1]];
+            input("timestep").write_f32(&values).expect("a write");
+            assert!(session.run_again(&mut Hooks::default()).is_err(), "the prologue was not run");
+            session.prepare(&mut Hooks::default()).expect("a run");
+            let values = sample.clone().channels_last().data;
+            for (rows, scale) in [([0, 3, 3], 3.0), ([2, 4, 1], 1.0)] {
+                let scaled: Vec<f32> = values.iter().map(|value| value * scale).collect();
+                input("sample").write_f32(&scaled).expect("a write");
+                input("row").write_u32(&rows).expect("a write");
+                session.run_again(&mut Hooks::default()).expect("a run");
+            }
+            let output = session.output("noise").expect("noise").read_f32().expect("a read");
+            let got = HostTensor::new([n, h, w, output.len() / (n * h * w)], output).channels_first();
+            near(&format!("{name} on {}, a later run", engine.name()), &got, part("output"));
+        }
+    }
+}
+
 #[test]
 fn vae_decoders_equal_diffusers() {
     for name in MODELS {

@@ -64,6 +64,15 @@ pub(crate) fn combine(engine: &Engine, target: &Target, terms: &[(HostTensor, f6
     Ok(out)
 }
 
+/// What of the last run of a session still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// What was given once is new.
+    Nothing,
+    /// What the session computes once for many runs.
+    Prologue,
+}
+
 /// A UNet and the latents it works on.
 pub(crate) struct Denoiser<'e> {
     engine: &'e Engine,
@@ -72,17 +81,29 @@ pub(crate) struct Denoiser<'e> {
     target: Target,
     /// `(N, H, W, C)`.
     shape: [usize; 4],
+    /// Of every call of the model, in order.
+    timesteps: Vec<f32>,
+    /// Calls so far.
+    called: usize,
     registers: BTreeMap<Reg, Buffer>,
     /// Where a combination goes that reads the register it writes.
     spare: Option<Buffer>,
 }
 
 impl<'e> Denoiser<'e> {
-    /// Latents of `(N, C, H, W)`, nothing in them yet.
-    pub(crate) fn new(engine: &'e Engine, session: Session, guide: Guide, shape: [usize; 4]) -> Self {
+    /// Latents of `(N, C, H, W)`, nothing in them yet, for a run that calls the model at these timesteps.
+    pub(crate) fn new(
+        engine: &'e Engine,
+        session: Session,
+        guide: Guide,
+        shape: [usize; 4],
+        timesteps: Vec<f32>,
+    ) -> Self {
         let target = session.plan().target;
         let [n, c, h, w] = shape;
-        Denoiser { engine, session, guide, target, shape: [n, h, w, c], registers: BTreeMap::new(), spare: None }
+        let shape = [n, h, w, c];
+        let registers = BTreeMap::new();
+        Denoiser { engine, session, guide, target, shape, timesteps, called: 0, registers, spare: None }
     }
 
     /// Starts anew, from a sum of latents `(N, H, W, C)`, each with its factor: noise alone, or a picture's latents and
@@ -91,6 +112,7 @@ impl<'e> Denoiser<'e> {
         let sum = combine(self.engine, &self.target, terms)?;
         self.registers.clear();
         self.registers.insert(Reg::X, sum);
+        self.called = 0;
         Ok(())
     }
 
@@ -129,14 +151,14 @@ impl<'e> Denoiser<'e> {
         Ok(HostTensor::new(self.shape, values))
     }
 
-    /// One step: `noise` draws more, `run` runs the UNet. Where it is told what the model predicts, it says what the first
-    /// call of the model saw and answered.
+    /// One step: `noise` draws more, `run` runs the UNet or what of it can't be reused. Where it is told what the model
+    /// predicts, it says what the first call of the model saw and answered.
     pub(crate) fn step(
         &mut self,
         step: &Step,
         reveal: Option<Prediction>,
         noise: &mut dyn FnMut() -> HostTensor,
-        mut run: impl FnMut(&Session) -> Result<(), DiffusionError>,
+        mut run: impl FnMut(&Session, Reuse) -> Result<(), DiffusionError>,
     ) -> Result<Option<Inside>, DiffusionError> {
         let mut inside = None;
         for action in &step.actions {
@@ -161,7 +183,7 @@ impl<'e> Denoiser<'e> {
     fn call(
         &mut self,
         call: &ModelCall,
-        run: &mut impl FnMut(&Session) -> Result<(), DiffusionError>,
+        run: &mut impl FnMut(&Session, Reuse) -> Result<(), DiffusionError>,
     ) -> Result<(), DiffusionError> {
         self.take(call.from)?;
         self.take(Reg::Model)?;
@@ -171,8 +193,8 @@ impl<'e> Denoiser<'e> {
 
         let op = Op::from(ScaleLatents { count, copies, scale: call.input_scale as f32, shift: 0.0 });
         self.engine.run_op(&op, None, &[&self.registers[&call.from]], self.session.input("sample")?)?;
-        self.session.input("timestep")?.write_f32(&vec![call.timestep; copies * n])?;
-        run(&self.session)?;
+        let reuse = self.tell_timestep(copies * n)?;
+        run(&self.session, reuse)?;
 
         let op = if self.guide.is_on() {
             let Guide { scale, rescale } = self.guide;
@@ -182,6 +204,20 @@ impl<'e> Denoiser<'e> {
         };
         self.engine.run_op(&op, None, &[self.session.output("noise")?], &self.registers[&Reg::Model])?;
         Ok(())
+    }
+
+    /// Tells the model which of its timesteps this call is for, and if they are used up the next ones before.
+    fn tell_timestep(&mut self, images: usize) -> Result<Reuse, DiffusionError> {
+        let timestep = self.session.input("timestep")?;
+        let row = self.called % timestep.count();
+        if row == 0 {
+            let mut next = self.timesteps.get(self.called..).unwrap_or_default().to_vec();
+            next.resize(timestep.count(), 0.0);
+            timestep.write_f32(&next)?;
+        }
+        self.session.input("row")?.write_u32(&vec![row as u32; images])?;
+        self.called += 1;
+        Ok(if row == 0 { Reuse::Nothing } else { Reuse::Prologue })
     }
 
     /// A linear combination of registers.

@@ -7,7 +7,7 @@ use ratel_engine::WeightSource;
 use ratel_graph::{Finished, Graph};
 use ratel_kernels::Role;
 use ratel_models::{
-    Architecture, Catalogue, TextConfig, UnetConfig, VaeConfig, text_encoder, unet, vae_decoder, vae_encoder,
+    Architecture, Catalogue, TextConfig, Timesteps, UnetConfig, VaeConfig, text_encoder, unet, vae_decoder, vae_encoder,
 };
 use ratel_tensor::{Elem, Shape};
 use ratel_weights::Defaults;
@@ -187,19 +187,44 @@ impl Model {
         Ok(graph.finish(skipped)?)
     }
 
-    /// The UNet over a batch of latents (in image space, pictures) of `h` by `w`: inputs `sample` `(batch, h, w, C)`, `timestep` `(batch)`, `context`
-    /// `(batch, T, C')`; output `noise`, like the sample.
+    /// The UNet over a batch of latents (in image space, pictures) of `h` by `w`: inputs `sample` `(batch, h, w, C)`, `timestep`
+    /// `(batch)` and, given once for many runs, `context` `(batch, T, C')`; output `noise`, like the sample.
     ///
     /// # Errors
     /// A checkpoint that lacks tensors, has others, or has misfits.
     pub fn unet_graph(&self, batch: usize, h: usize, w: usize) -> Result<Finished, DiffusionError> {
+        self.build_unet([batch, h, w], |graph| graph.input("timestep", [batch], Role::Vector).into())
+    }
+
+    /// The same for so many calls one after the other. Their timesteps are given together and once, as `timestep` `(calls)`,
+    /// so that all of them can be embedded before the first call; at each call `row` `(batch)` says which is each image's.
+    ///
+    /// # Errors
+    /// As for [`Model::unet_graph`].
+    pub fn unet_graph_of_calls(
+        &self,
+        calls: usize,
+        batch: usize,
+        h: usize,
+        w: usize,
+    ) -> Result<Finished, DiffusionError> {
+        self.build_unet([batch, h, w], |graph| Timesteps {
+            values: graph.constant("timestep", [calls], Role::Vector),
+            row: Some(graph.input("row", [batch], Role::Ids { bound: calls as u32 })),
+        })
+    }
+
+    fn build_unet(
+        &self,
+        [batch, h, w]: [usize; 3],
+        timesteps: impl Fn(&Graph) -> Timesteps,
+    ) -> Result<Finished, DiffusionError> {
         let (catalogue, config) = &self.unet;
         let graph = Graph::new("unet", catalogue.clone());
         let sample = graph.input("sample", [batch, h, w, self.latent_channels()], Role::Activation);
-        let timestep = graph.input("timestep", [batch], Role::Vector);
         let tokens = self.tokenizer.max_length();
-        let context = graph.input("context", [batch, tokens, self.context_channels()], Role::Activation);
-        unet(sample, timestep, context, config, &graph.root()).output("noise");
+        let context = graph.constant("context", [batch, tokens, self.context_channels()], Role::Activation);
+        unet(sample, timesteps(&graph), context, config, &graph.root()).output("noise");
         Ok(graph.finish(|_| false)?)
     }
 

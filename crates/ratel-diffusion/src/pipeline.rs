@@ -4,7 +4,7 @@
 use crate::DiffusionError;
 use crate::autoencoder::Picture;
 pub use crate::denoise::Guess;
-use crate::denoise::{Denoiser, Guide, Inside};
+use crate::denoise::{Denoiser, Guide, Inside, Reuse};
 use crate::latents::{self, slerp};
 use crate::model::{Model, Space};
 use crate::random::RandomSource;
@@ -144,8 +144,15 @@ pub trait Watcher {
     fn seen(&mut self, _seen: Seen) {}
 }
 
+/// How many of a run's calls of the UNet have their timesteps embedded together, before the first of them: all, up to as many
+/// as take little memory, if what runs share is computed once.
+pub fn calls_together(calls: usize, rules: &[Rule]) -> usize {
+    if rules.contains(&Rule::Once) { calls.clamp(1, 64) } else { 1 }
+}
+
 /// The stage, among those that [`draw`] marks on an engine's tape, in which weights go to the device. The others are
-/// `text_encoder`, `unet` and `sampler` with their step, and `vae_decoder`.
+/// `text_encoder`, `unet` and `sampler` with their step, and `vae_decoder`; what the UNet computes once for many steps is
+/// `unet` without a step.
 pub const LOADING: &str = "loading";
 
 /// Draws what a request asks for.
@@ -291,11 +298,15 @@ impl Stages<'_> {
         let own = noise.draw();
 
         let copies = if guide.is_on() { 2 } else { 1 };
-        let plan = stage.plan(stage.model.unet_graph(copies * request.batch, h, w)?)?;
+        let timesteps: Vec<f32> = request.run.model_calls().map(|call| call.timestep).collect();
+        // a trace shows those of each call by themselves
+        let traced = !request.observe.is_empty();
+        let together = if traced { 1 } else { calls_together(timesteps.len(), &request.rules) };
+        let plan = stage.plan(stage.model.unet_graph_of_calls(together, copies * request.batch, h, w)?)?;
         let session = stage.load(plan, "UNet", watcher)?;
         stage.engine.mark("sampler", None);
         session.input("context")?.write_f32(&context)?;
-        let denoiser = Denoiser::new(stage.engine, session, guide, shape);
+        let denoiser = Denoiser::new(stage.engine, session, guide, shape, timesteps);
         Ok(Ready { denoiser, shape, picture, own, noise, cut })
     }
 
@@ -343,15 +354,19 @@ impl Stages<'_> {
             let observed = request.observe_steps.contains(&i);
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
             stage.engine.mark("sampler", Some(i));
-            let inside = denoiser.step(step, request.reveal, &mut || noise.draw(), |session| {
+            let inside = denoiser.step(step, request.reveal, &mut || noise.draw(), |session, reuse| {
+                if reuse == Reuse::Nothing && session.plan().prologue > 0 && !observed {
+                    stage.engine.mark("unet", None);
+                    stage.prepare(session)?;
+                }
                 stage.engine.mark("unet", Some(i));
-                let ran = if observed {
-                    stage.run(session, &prefix, watcher)
+                if observed {
+                    stage.run(session, &prefix, watcher)?;
                 } else {
-                    stage.start(session, &mut || ahead.tell(watcher))
-                };
+                    stage.start_again(session, &mut || ahead.tell(watcher))?;
+                }
                 stage.engine.mark("sampler", Some(i));
-                ran
+                Ok(())
             })?;
             if let Some(Inside { timestep, x, guesses }) = inside {
                 watcher.seen(Seen { step: i, timestep, level: step.level, x, guesses });

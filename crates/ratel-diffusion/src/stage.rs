@@ -46,23 +46,30 @@ impl Stage<'_> {
 
     /// Runs a session, showing what is observed.
     pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
-        let mut hooks = Hooks { cancel: Some(self.stop), ..Hooks::default() };
-        session.run_observed(&mut hooks, &mut |observed, values| {
+        session.run_observed(&mut self.hooks(), &mut |observed, values| {
             let value = HostTensor::new(observed.shape, values).channels_first();
             watcher.tensor(&format!("{prefix}{}", observed.name), value);
         })?;
         Ok(())
     }
 
-    /// Gives a session's steps to the device without waiting for the last of them; `tell` is called whenever some are done.
-    pub(crate) fn start(&self, session: &Session, tell: &mut dyn FnMut()) -> Result<(), DiffusionError> {
-        session.start(&mut Hooks { cancel: Some(self.stop), progress: Some(&mut |_| tell()) })?;
-        Ok(())
+    pub(crate) fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {
+        Ok(session.run(&mut self.hooks())?)
     }
 
-    pub(crate) fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {
-        session.run(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
-        Ok(())
+    /// Runs what a session computes once for many runs.
+    pub(crate) fn prepare(&self, session: &Session) -> Result<(), DiffusionError> {
+        Ok(session.prepare(&mut self.hooks())?)
+    }
+
+    /// Gives a session that was prepared to the device again, without waiting for the last of its steps; `tell` is called
+    /// whenever some are done.
+    pub(crate) fn start_again(&self, session: &Session, tell: &mut dyn FnMut()) -> Result<(), DiffusionError> {
+        Ok(session.start_again(&mut Hooks { progress: Some(&mut |_| tell()), ..self.hooks() })?)
+    }
+
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks { cancel: Some(self.stop), ..Hooks::default() }
     }
 }
 

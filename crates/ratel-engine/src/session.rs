@@ -77,6 +77,8 @@ pub struct Session {
     outputs: Vec<Buffer>,
     /// One a step; none on the CPU twins.
     dispatches: Vec<Dispatch>,
+    /// Whether the plan's prologue was run.
+    prepared: AtomicBool,
     /// [`Plan::live_bytes`], once something asks.
     live_bytes: OnceLock<Vec<u64>>,
     /// The last submissions, with the number of steps of their run that are done after them.
@@ -117,6 +119,7 @@ impl Engine {
             outputs,
             weights,
             dispatches: vec![],
+            prepared: AtomicBool::new(false),
             live_bytes: OnceLock::new(),
             under_way: Mutex::default(),
             loading,
@@ -198,17 +201,40 @@ impl Session {
     /// # Errors
     /// [`EngineError::Cancelled`] when told to stop; what the device reports.
     pub fn run(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
-        self.run_steps(0..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
+        self.run_through(0..self.plan.steps.len(), hooks)
     }
 
-    /// Like [`Session::run`], but does not wait for the last of its submissions, so that what comes next is recorded while
-    /// they run: their results are there for whatever the device is given later, and for whoever reads them. Two submissions
-    /// at most are under way, those of the runs before included.
+    /// Runs the plan's prologue alone: after the tensors that are given once were written, before [`Session::run_again`].
     ///
     /// # Errors
-    /// Those of [`Session::run`]; some come with a later call.
-    pub fn start(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
-        self.start_steps(0..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
+    /// Those of [`Session::run`].
+    pub fn prepare(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
+        self.run_through(0..self.plan.prologue, hooks)
+    }
+
+    /// Runs all but the plan's prologue, whose results are still there.
+    ///
+    /// # Errors
+    /// If they are not; those of [`Session::run`].
+    pub fn run_again(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
+        self.run_through(self.after_prologue()?, hooks)
+    }
+
+    /// Like [`Session::run_again`], but does not wait for the last of its submissions, so that what comes next is recorded
+    /// while they run: their results are there for whatever the device is given later, and for whoever reads them. Two
+    /// submissions at most are under way, those of the runs before included.
+    ///
+    /// # Errors
+    /// Those of [`Session::run_again`]; some come with a later call.
+    pub fn start_again(&self, hooks: &mut Hooks) -> Result<(), EngineError> {
+        self.start_steps(self.after_prologue()?, hooks, self.engine.tape.as_deref())
+    }
+
+    fn after_prologue(&self) -> Result<Range<usize>, EngineError> {
+        if self.plan.prologue > 0 && !self.prepared.load(Ordering::Relaxed) {
+            return Err(EngineError::Plan("its prologue was not run".to_owned()));
+        }
+        Ok(self.plan.prologue..self.plan.steps.len())
     }
 
     /// Like [`Session::run`], and shows each observed tensor right after its step, as `f32` in its shape.
@@ -232,7 +258,14 @@ impl Session {
             }
             observe(observed, self.read(observed)?);
         }
-        self.run_steps(done..self.plan.steps.len(), hooks, self.engine.tape.as_deref())
+        self.run_through(done..self.plan.steps.len(), hooks)
+    }
+
+    /// Runs the last of the prologue's steps, or later ones.
+    fn run_through(&self, steps: Range<usize>, hooks: &mut Hooks) -> Result<(), EngineError> {
+        self.run_steps(steps, hooks, self.engine.tape.as_deref())?;
+        self.prepared.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs some of the steps, and records them if there is a tape.

@@ -131,27 +131,33 @@ fn read(
     send(&mut load)
 }
 
-/// For each weight its chunk and its offset there; and the chunks' sizes.
+/// For each weight its chunk and its offset there; and the chunks' sizes. Weights that follow each other stay together.
 fn pack(weights: &[Weight], alignment: u64, cap: u64) -> (Vec<(usize, u64)>, Vec<u64>) {
     let mut sizes: Vec<u64> = Vec::new();
+    let mut places = Vec::with_capacity(weights.len());
     let mut open = None; // the chunk that still takes weights
-    let places = weights.iter().map(|weight| {
+    for together in weights.chunk_by(|_, next| next.follows) {
+        let bytes = together.iter().map(|weight| weight.bytes).sum();
         let begun: Option<(usize, u64)> = open.map(|chunk: usize| (chunk, sizes[chunk].next_multiple_of(alignment)));
-        match begun {
-            Some((chunk, at)) if at + weight.bytes <= cap => {
-                sizes[chunk] = at + weight.bytes;
+        let (chunk, mut at) = match begun {
+            Some((chunk, at)) if at + bytes <= cap => {
+                sizes[chunk] = at + bytes;
                 (chunk, at)
             }
             _ => {
-                sizes.push(weight.bytes);
-                if weight.bytes < cap {
+                sizes.push(bytes);
+                if bytes < cap {
                     open = Some(sizes.len() - 1);
                 }
                 (sizes.len() - 1, 0)
             }
+        };
+        for weight in together {
+            places.push((chunk, at));
+            at += weight.bytes;
         }
-    });
-    (places.collect(), sizes)
+    }
+    (places, sizes)
 }
 
 #[cfg(test)]
@@ -161,15 +167,21 @@ mod tests {
 
     #[test]
     fn packs_at_aligned_offsets_below_the_cap() {
-        let weight = |bytes: u64| Weight {
+        let weight = |(bytes, follows): (u64, bool)| Weight {
             key: String::new(),
             layout: Layout::AsIs,
             role: Role::Vector,
             shape: [bytes as usize / 4].into(),
             bytes,
+            follows,
         };
-        let (places, sizes) = pack(&[100, 60, 2000, 40, 900].map(weight), 64, 1024);
+        let alone = [100, 60, 2000, 40, 900].map(|bytes| weight((bytes, false)));
+        let (places, sizes) = pack(&alone, 64, 1024);
         assert_eq!(places, [(0, 0), (0, 128), (1, 0), (0, 192), (2, 0)]);
         assert_eq!(sizes, [232, 2000, 900]);
+        let some_follow = [(700, false), (200, false), (100, true), (100, true), (8, false)].map(weight);
+        let (places, sizes) = pack(&some_follow, 64, 1024);
+        assert_eq!(places, [(0, 0), (1, 0), (1, 200), (1, 300), (1, 448)]);
+        assert_eq!(sizes, [700, 456]);
     }
 }

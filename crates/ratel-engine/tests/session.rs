@@ -335,7 +335,7 @@ fn the_host_runs_ahead() {
         for step in 0..6 {
             // the device takes what is written here after what it was given before
             session.input("x").expect("x").write_f32(&input()).expect("x is written");
-            session.start(&mut Hooks::default()).expect("it starts");
+            session.start_again(&mut Hooks::default()).expect("it starts");
             session.input("x").expect("x").write_f32(&[0.0; 378]).expect("x is written");
             engine.run_op(&add, None, &[&sums[step % 2], y], &sums[(step + 1) % 2]).expect("it runs");
             points.push(engine.point().expect("a point"));
@@ -346,7 +346,7 @@ fn the_host_runs_ahead() {
         assert_eq!(sums[0].read_f32().expect("it is read"), six);
 
         let stop = AtomicBool::new(true);
-        let stopped = session.start(&mut Hooks { cancel: Some(&stop), progress: None });
+        let stopped = session.start_again(&mut Hooks { cancel: Some(&stop), progress: None });
         assert!(matches!(stopped, Err(EngineError::Cancelled)), "{stopped:?}");
     }
 }

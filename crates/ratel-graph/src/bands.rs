@@ -67,8 +67,8 @@ fn parts(op: &Op, count: usize) -> Option<Vec<Part>> {
             });
             Some(tables.collect())
         }
-        // what is small enough for parts along k is not too large
-        Op::Matmul(op) if !op.parts.is_whole() => None,
+        // what is small enough for parts along k, or was joined, is not too large
+        Op::Matmul(op) if !op.parts.is_whole() || op.layers.count() > 1 => None,
         Op::Conv2d(op) if !op.parts.is_whole() => None,
         Op::Matmul(op) => {
             // a part lies within one image, so that it has one row of the image's bias

@@ -24,26 +24,35 @@ pub enum Rule {
     NormActivation,
     /// A residual into the matrix product or convolution before it.
     Residual,
+    /// GEGLU into the matrix product before it.
+    Geglu,
     /// Enlargement into the convolution after it.
     Upsample,
     /// Concatenation into the norms, products and convolutions after it, which read two inputs instead.
     Concat,
+    /// The projections to queries, keys and values, or to keys and values, into one matrix product.
+    Projections,
     /// The opposite of fusion, after all others: matrix products with small results and long sums into two ops, where the
     /// device is a GPU.
     SplitK,
+    /// What depends only on tensors that are given once for many runs is computed once for them: the plan's prologue.
+    Once,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 11] = [
         Rule::Bias,
         Rule::ImageBias,
         Rule::Activation,
         Rule::NormActivation,
         Rule::Residual,
+        Rule::Geglu,
         Rule::Upsample,
         Rule::Concat,
+        Rule::Projections,
         Rule::SplitK,
+        Rule::Once,
     ];
 
     /// Its name on the command line.
@@ -54,9 +63,12 @@ impl Rule {
             Rule::Activation => "activation",
             Rule::NormActivation => "norm-activation",
             Rule::Residual => "residual",
+            Rule::Geglu => "geglu",
             Rule::Upsample => "upsample",
             Rule::Concat => "concat",
+            Rule::Projections => "projections",
             Rule::SplitK => "split-k",
+            Rule::Once => "once",
         }
     }
 }
@@ -138,6 +150,9 @@ fn with_input(nodes: &[Node], id: NodeId, rule: Rule, uses: &[usize]) -> Option<
             }
             (Rule::Activation, Op::Conv2d(conv), Op::Activation(act)) if conv.act == Act::None && !conv.residual => {
                 Some((Conv2d { act: act.act, ..*conv }.into(), None))
+            }
+            (Rule::Geglu, Op::Matmul(mm), Op::Geglu(geglu)) if mm.act == Act::None && !mm.residual => {
+                Some((Matmul { n: geglu.n, gated: true, ..*mm }.into(), None))
             }
             (Rule::NormActivation, Op::GroupNorm(norm), Op::Activation(act)) if norm.act == Act::None => {
                 Some((GroupNorm { act: act.act, ..*norm }.into(), None))

@@ -49,7 +49,7 @@ pub(crate) type NodeId = usize;
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub kind: NodeKind,
-    /// By operand name; in no order.
+    /// By operand name; in no order, but for a stack's.
     pub inputs: Vec<(&'static str, NodeId)>,
     /// The module at work, in diffusers' spelling.
     pub label: String,
@@ -59,12 +59,16 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug)]
 pub(crate) enum NodeKind {
-    /// Given before every run.
-    Input { name: String },
+    /// Given before every run, or once for many.
+    Input { name: String, once: bool },
     /// A parameter.
     Weight { key: String, layout: Layout },
     /// Computed.
     Op(Op),
+    /// Parameters that lie in memory one right after the other: its inputs, in order.
+    Stack,
+    /// Some consecutive values of its one input, from number `first` on: no memory of its own.
+    Slice { first: usize },
 }
 
 /// A tensor that has a name: the output of a module.
@@ -117,9 +121,19 @@ impl Graph {
 
     /// A tensor that is given before every run. Latents and timesteps are vectors (`f32`).
     pub fn input(&self, name: &str, shape: impl Into<Shape>, role: Role) -> Tensor<'_> {
-        let kind = NodeKind::Input { name: name.to_owned() };
+        self.given(name, false, shape.into(), role)
+    }
+
+    /// A tensor that is given once for many runs, as a prompt is for all steps. What depends on such tensors alone can be
+    /// computed once, too: see [`crate::Rule::Once`].
+    pub fn constant(&self, name: &str, shape: impl Into<Shape>, role: Role) -> Tensor<'_> {
+        self.given(name, true, shape.into(), role)
+    }
+
+    fn given(&self, name: &str, once: bool, shape: Shape, role: Role) -> Tensor<'_> {
+        let kind = NodeKind::Input { name: name.to_owned(), once };
         let label = ratel_tensor::join(&self.component, name);
-        self.push(Node { kind, inputs: vec![], label, role, shape: shape.into() })
+        self.push(Node { kind, inputs: vec![], label, role, shape })
     }
 
     /// The finished graph.

@@ -10,6 +10,7 @@ use ratel_kernels::embedding::Embedding;
 use ratel_kernels::geglu::Geglu;
 use ratel_kernels::group_norm::GroupNorm;
 use ratel_kernels::group_norm_stats::{GroupNormStats, chunk_for};
+use ratel_kernels::index_select::IndexSelect;
 use ratel_kernels::layer_norm::LayerNorm;
 use ratel_kernels::matmul::Matmul;
 use ratel_kernels::rgb8::Rgb8;
@@ -257,6 +258,16 @@ impl<'g> Tensor<'g> {
         };
         let op = Embedding { count: batch * tokens, c, first: 0, rows, vocabulary: rows };
         self.op(w.label(), op, &[("ids", self), ("table", table)], [batch, tokens, c].into()).named(w)
+    }
+
+    /// Rows `index` `(N)` of `(M, C)`: `(N, C)` (`torch.index_select`).
+    pub fn index_select(self, index: Self) -> Self {
+        let [rows, c] = match *self.shape {
+            [rows, c] => [rows, c],
+            _ => [1, self.shape.count()],
+        };
+        let op = IndexSelect { count: index.shape.count(), c, rows };
+        self.op(self.label(), op, &[("x", self), ("index", index)], [op.count, c].into())
     }
 
     /// Adds the first rows of the module's table to `(N, T, C)`: learned positions.

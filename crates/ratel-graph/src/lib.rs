@@ -10,6 +10,7 @@ mod live;
 mod plan;
 mod planner;
 mod print;
+mod projections;
 mod slots;
 mod split;
 

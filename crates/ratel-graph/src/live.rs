@@ -14,14 +14,17 @@ struct Tenant {
 
 impl Plan {
     /// Bytes in use during each step: the weights, the inputs and outputs, and of the slots what tensors hold that are alive
-    /// then, from the step that writes them to the last that reads them. A run allocates [`Plan::weight_bytes`] and
+    /// then, from the step that writes them to the last that reads them, or to the end for results of the prologue. A run allocates [`Plan::weight_bytes`] and
     /// [`Plan::activation_bytes`]; what is missing from that at a step is what slots leave empty.
     pub fn live_bytes(&self) -> Vec<u64> {
         let always: u64 = self.weight_bytes() + self.activation_bytes() - self.slots.iter().sum::<u64>();
         let mut live = vec![always; self.steps.len()];
         let mut leave = |tenant: &Tenant| {
             let bytes: u64 = tenant.written.iter().map(|range| range.end - range.start).sum();
-            live[tenant.first..=tenant.last].iter_mut().for_each(|sum| *sum += bytes);
+            // what later steps read of the prologue is there for the next run, too
+            let stays = tenant.first < self.prologue && tenant.last >= self.prologue;
+            let end = if stays { self.steps.len() } else { tenant.last + 1 };
+            live[tenant.first..end].iter_mut().for_each(|sum| *sum += bytes);
         };
         let mut tenants: BTreeMap<usize, Tenant> = BTreeMap::new();
         for (i, step) in self.steps.iter().enumerate() {
@@ -71,6 +74,11 @@ mod tests {
         Step { label: String::new(), op: Add { count: 1, span: 1, period: 1 }.into(), choice: None, operands }
     }
 
+    fn plan(steps: Vec<Step>, prologue: usize, slots: Vec<u64>) -> Plan {
+        let target = Target::PLAIN;
+        Plan { target, steps, prologue, slots, weights: vec![], inputs: vec![], outputs: vec![], observed: vec![] }
+    }
+
     #[test]
     fn tensors_live_from_their_step_to_their_last_reader() {
         let steps = vec![
@@ -80,16 +88,17 @@ mod tests {
             step(&[(1, 80)], (0, 0, 30)),          // c where a was, smaller
             step(&[(0, 30), (1, 80)], (2, 0, 10)), // d, which nothing reads
         ];
-        let slots = vec![100, 80, 10];
-        let plan = Plan {
-            target: Target::PLAIN,
-            steps,
-            slots,
-            weights: vec![],
-            inputs: vec![],
-            outputs: vec![],
-            observed: vec![],
-        };
-        assert_eq!(plan.live_bytes(), [100, 180, 180, 110, 120]);
+        assert_eq!(plan(steps, 0, vec![100, 80, 10]).live_bytes(), [100, 180, 180, 110, 120]);
+    }
+
+    #[test]
+    fn what_is_computed_once_stays() {
+        let steps = vec![
+            step(&[], (0, 0, 50)),         // a, for b alone
+            step(&[(0, 50)], (1, 0, 100)), // b, for every run
+            step(&[(1, 100)], (0, 0, 20)), // c
+            step(&[(0, 20)], (2, 0, 10)),  // d
+        ];
+        assert_eq!(plan(steps, 2, vec![50, 100, 10]).live_bytes(), [50, 150, 120, 130]);
     }
 }

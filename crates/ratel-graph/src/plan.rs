@@ -10,6 +10,9 @@ pub struct Plan {
     pub target: Target,
     /// Dispatches, in order.
     pub steps: Vec<Step>,
+    /// So many of the first steps need not be run again while the tensors given once stay the same: what later steps read of
+    /// their results keeps its slots.
+    pub prologue: usize,
     /// Bytes of each slot. Tensors that don't live at the same time share one.
     pub slots: Vec<u64>,
     /// What must be uploaded before the first run.
@@ -72,6 +75,8 @@ pub struct Weight {
     pub shape: Shape,
     /// Bytes on the device.
     pub bytes: u64,
+    /// Whether it lies right behind the weight before it, as an operand that spans both wants.
+    pub follows: bool,
 }
 
 /// A tensor that goes in or comes out.
@@ -112,7 +117,7 @@ impl Plan {
         self.weights.iter().map(|weight| weight.bytes).sum()
     }
 
-    /// Floating-point operations of one run.
+    /// Floating-point operations of one run, the prologue among them.
     pub fn flops(&self) -> f64 {
         self.steps.iter().map(|step| step.op.flops()).sum()
     }

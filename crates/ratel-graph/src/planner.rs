@@ -1,12 +1,12 @@
 //! From a graph to a plan: fusion, order, kernels, slots.
 
 use crate::fuse::{Rule, fuse};
-use crate::graph::{Finished, NodeId, NodeKind};
+use crate::graph::{Finished, Node, NodeId, NodeKind};
 use crate::slots::{Interval, assign};
 use crate::split::split;
-use crate::{Memory, Observed, Place, Plan, Port, Step, Weight, bands};
+use crate::{Memory, Observed, Place, Plan, Port, Step, Weight, bands, projections};
 use ratel_kernels::{Operand, Role, Target, choose};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan is made for beside its target.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,25 +53,33 @@ pub enum PlanError {
 
 impl Finished {
     /// The plan for a target: fused, dead tensors dropped, kernels chosen, slots shared, and whatever exceeds the device's
-    /// limits split into parts.
+    /// limits split into parts. What runs share comes first ([`Rule::Once`]).
     ///
     /// # Errors
     /// An op that no kernel can do within the device's limits.
     pub fn plan(mut self, target: &Target, options: &PlanOptions) -> Result<Plan, PlanError> {
         let wanted = |name: &str| options.observe.iter().any(|pattern| ratel_tensor::matches(pattern, name));
-        let mut observed: Vec<_> = self.named.iter().filter(|named| wanted(&named.name)).cloned().collect();
-        let mut kept: Vec<NodeId> = observed.iter().map(|named| named.node).collect();
-        fuse(&mut self, &options.rules, &kept);
-        if options.rules.contains(&Rule::SplitK) {
-            let place = split(&mut self, target);
-            observed.iter_mut().for_each(|named| named.node = place[named.node]);
-            kept.iter_mut().for_each(|node| *node = place[*node]);
+        let kept = |graph: &Finished| -> Vec<NodeId> {
+            graph.named.iter().filter(|named| wanted(&named.name)).map(|named| named.node).collect()
+        };
+        let keep = kept(&self);
+        fuse(&mut self, &options.rules, &keep);
+        if options.rules.contains(&Rule::Projections) {
+            projections::join(&mut self, &keep, target);
         }
-        let live = self.live(&kept);
+        if options.rules.contains(&Rule::SplitK) {
+            split(&mut self, target);
+        }
+        let live = self.live(&kept(&self));
+        let stacked: BTreeSet<NodeId> = (self.nodes.iter().zip(&live))
+            .filter(|(node, live)| **live && matches!(node.kind, NodeKind::Stack))
+            .flat_map(|(node, _)| node.inputs.iter().map(|(_, part)| *part))
+            .collect();
 
         let mut plan = Plan {
             target: *target,
             steps: vec![],
+            prologue: 0,
             slots: vec![],
             weights: vec![],
             inputs: vec![],
@@ -81,10 +89,15 @@ impl Finished {
         // every live tensor gets a memory; computed ones that are no output share slots
         let mut memory: BTreeMap<NodeId, Memory> = BTreeMap::new();
         let mut tenants: Vec<(NodeId, Interval)> = Vec::new();
-        let step_of: BTreeMap<NodeId, usize> = (0..self.nodes.len())
-            .filter(|&id| live[id] && matches!(self.nodes[id].kind, NodeKind::Op(_)))
-            .zip(0..)
-            .collect();
+        let computed = |id: &NodeId| live[*id] && matches!(self.nodes[*id].kind, NodeKind::Op(_));
+        let mut order: Vec<NodeId> = (0..self.nodes.len()).filter(computed).collect();
+        let mut prologue = 0;
+        if options.rules.contains(&Rule::Once) {
+            let once = self.once();
+            order.sort_by_key(|id| !once[*id]);
+            prologue = order.iter().filter(|id| once[**id]).count();
+        }
+        let step_of: BTreeMap<NodeId, usize> = order.iter().copied().zip(0..).collect();
         for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| live[*id]) {
             let bytes = operand_bytes(node.role, node.shape.count(), target);
             let limit = target.limits.buffer_bytes;
@@ -92,15 +105,21 @@ impl Finished {
                 return Err(PlanError::TooLarge { label: node.label.clone(), bytes, limit });
             }
             match &node.kind {
-                NodeKind::Input { name } => {
+                NodeKind::Input { name, .. } => {
                     memory.insert(id, Memory::Input(plan.inputs.len()));
                     plan.inputs.push(Port { name: name.clone(), shape: node.shape, role: node.role, bytes });
                 }
-                NodeKind::Weight { key, layout } => {
+                NodeKind::Weight { .. } if stacked.contains(&id) => {}
+                NodeKind::Weight { .. } => {
                     memory.insert(id, Memory::Weight(plan.weights.len()));
-                    let (key, layout, role, shape) = (key.clone(), *layout, node.role, node.shape);
-                    plan.weights.push(Weight { key, layout, role, shape, bytes });
+                    plan.weights.extend(self.weight(id, false, target));
                 }
+                NodeKind::Stack => {
+                    memory.insert(id, Memory::Weight(plan.weights.len()));
+                    let parts = node.inputs.iter().enumerate();
+                    plan.weights.extend(parts.filter_map(|(i, (_, part))| self.weight(*part, i > 0, target)));
+                }
+                NodeKind::Slice { .. } => {}
                 NodeKind::Op(_) => {
                     if let Some((name, _, shape)) = self.outputs.iter().find(|(_, output, _)| *output == id) {
                         memory.insert(id, Memory::Output(plan.outputs.len()));
@@ -109,7 +128,11 @@ impl Finished {
                         let first = step_of[&id];
                         let readers =
                             step_of.iter().filter(|(reader, _)| self.reads(**reader, id)).map(|(_, step)| *step);
-                        let last = readers.max().unwrap_or(first);
+                        let last = match readers.max().unwrap_or(first) {
+                            // read in every run, so nothing else may ever take its place
+                            last if first < prologue && last >= prologue => order.len(),
+                            last => last,
+                        };
                         tenants.push((id, Interval { first, last, bytes }));
                     }
                 }
@@ -121,13 +144,13 @@ impl Finished {
         memory.extend(tenants.iter().zip(chosen).map(|((id, _), slot)| (*id, Memory::Slot(slot))));
 
         let mut last_part: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for &id in step_of.keys() {
+        for (i, &id) in order.iter().enumerate() {
             let node = &self.nodes[id];
             let NodeKind::Op(op) = &node.kind else { continue };
-            let place = |operand: &Operand, node: NodeId| Place {
-                memory: memory[&node],
-                offset: 0,
-                bytes: operand.bytes(target),
+            let place = |operand: &Operand, node: NodeId| {
+                let (whole, first) = self.whole(node);
+                let offset = (first as f64 * operand.elem_size(target)) as u64;
+                Place { memory: memory[&whole], offset, bytes: operand.bytes(target) }
             };
             let operands = op.operands();
             let places: Vec<Place> = operands
@@ -143,20 +166,28 @@ impl Finished {
                 plan.steps.push(Step { label: node.label.clone(), op, choice, operands });
             }
             last_part.insert(id, plan.steps.len() - 1);
+            if i < prologue {
+                plan.prologue = plan.steps.len();
+            }
         }
+        let observed = self.named.iter().filter(|named| wanted(&named.name));
         plan.observed = observed
-            .into_iter()
             .map(|named| {
                 let bytes = operand_bytes(self.nodes[named.node].role, named.shape.count(), target);
                 let place = Place { memory: memory[&named.node], offset: 0, bytes };
-                Observed { name: named.name, shape: named.shape, step: last_part.get(&named.node).copied(), place }
+                Observed {
+                    name: named.name.clone(),
+                    shape: named.shape,
+                    step: last_part.get(&named.node).copied(),
+                    place,
+                }
             })
             .collect();
         Ok(plan)
     }
 
     /// Which tensors the outputs and `kept` depend on.
-    fn live(&self, kept: &[NodeId]) -> Vec<bool> {
+    pub(crate) fn live(&self, kept: &[NodeId]) -> Vec<bool> {
         let mut live = vec![false; self.nodes.len()];
         let mut queue: Vec<NodeId> = kept.iter().copied().chain(self.outputs.iter().map(|(_, id, _)| *id)).collect();
         while let Some(id) = queue.pop() {
@@ -167,8 +198,38 @@ impl Finished {
         live
     }
 
+    /// Which tensors depend on no input that is given before every run.
+    fn once(&self) -> Vec<bool> {
+        let mut once: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            once.push(match &node.kind {
+                NodeKind::Input { once, .. } => *once,
+                NodeKind::Weight { .. } => true,
+                _ => node.inputs.iter().all(|(_, input)| once[*input]),
+            });
+        }
+        once
+    }
+
     fn reads(&self, reader: NodeId, id: NodeId) -> bool {
-        self.nodes[reader].inputs.iter().any(|(_, input)| *input == id)
+        self.nodes[reader].inputs.iter().any(|(_, input)| self.whole(*input).0 == id)
+    }
+
+    /// The tensor whose memory a tensor lies in, and at which of its values: itself, but for a slice.
+    fn whole(&self, id: NodeId) -> (NodeId, usize) {
+        match (&self.nodes[id].kind, &self.nodes[id].inputs[..]) {
+            (NodeKind::Slice { first }, [(_, whole)]) => {
+                let (whole, at) = self.whole(*whole);
+                (whole, at + first)
+            }
+            _ => (id, 0),
+        }
+    }
+
+    fn weight(&self, id: NodeId, follows: bool, target: &Target) -> Option<Weight> {
+        let Node { kind: NodeKind::Weight { key, layout }, role, shape, .. } = &self.nodes[id] else { return None };
+        let bytes = operand_bytes(*role, shape.count(), target);
+        Some(Weight { key: key.clone(), layout: *layout, role: *role, shape: *shape, bytes, follows })
     }
 }
 

@@ -27,6 +27,9 @@ impl fmt::Display for Plan {
                 .map(|place| place.memory.to_string())
                 .collect();
             writeln!(f, "{} -> {}", read.join(", "), output.memory)?;
+            if i + 1 == self.prologue {
+                writeln!(f, "{:>5}  {:-<62} so far once for many runs, from here in each", "", "")?;
+            }
         }
         for (i, bytes) in self.slots.iter().enumerate() {
             writeln!(f, "slot {i}: {}", mebibytes(*bytes))?;
@@ -34,12 +37,17 @@ impl fmt::Display for Plan {
         for port in self.inputs.iter().chain(&self.outputs) {
             writeln!(f, "{} {}: {}", port.name, port.shape, mebibytes(port.bytes))?;
         }
+        let prologue_flops: f64 = self.steps[..self.prologue].iter().map(|step| step.op.flops()).sum();
         let (activations, weights) = (self.activation_bytes(), self.weight_bytes());
         write!(
             f,
-            "{} steps, {:.1} GFLOP; activations {}, weights {}, together {}",
+            "{} steps, {:.1} GFLOP{}; activations {}, weights {}, together {}",
             self.steps.len(),
             self.flops() / 1e9,
+            match self.prologue {
+                0 => String::new(),
+                n => format!(", the first {n} with {:.1} GFLOP once for many runs", prologue_flops / 1e9),
+            },
             mebibytes(activations),
             mebibytes(weights),
             mebibytes(activations + weights)

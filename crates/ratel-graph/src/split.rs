@@ -3,8 +3,8 @@
 use crate::graph::{Finished, Node, NodeId, NodeKind};
 use ratel_kernels::{Role, Target};
 
-/// Splits the products that are better computed in parts on this target. Returns each node's new number.
-pub(crate) fn split(graph: &mut Finished, target: &Target) -> Vec<NodeId> {
+/// Splits the products that are better computed in parts on this target.
+pub(crate) fn split(graph: &mut Finished, target: &Target) {
     let mut place: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     for mut node in graph.nodes.drain(..) {
@@ -28,5 +28,4 @@ pub(crate) fn split(graph: &mut Finished, target: &Target) -> Vec<NodeId> {
     graph.nodes = nodes;
     graph.outputs.iter_mut().for_each(|(_, node, _)| *node = place[*node]);
     graph.named.iter_mut().for_each(|named| named.node = place[named.node]);
-    place
 }

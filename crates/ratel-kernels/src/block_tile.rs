@@ -18,6 +18,13 @@ const BLOCKS: [Block; 3] = [
     Block { rows: 4, quads: 1, wg_rows: 8, wg_quads: 8 },
 ];
 
+/// Blocks whose invocations have the gate of each of their values.
+const GATED_BLOCKS: [Block; 3] = [
+    Block { rows: 8, quads: 2, wg_rows: 16, wg_quads: 16 },
+    Block { rows: 8, quads: 2, wg_rows: 8, wg_quads: 8 },
+    Block { rows: 4, quads: 2, wg_rows: 8, wg_quads: 4 },
+];
+
 /// Quads of k in workgroup memory at a time; the kernels' STEP.
 const STEP: usize = 4;
 
@@ -49,11 +56,13 @@ impl Block {
         self.invocations() <= target.limits.invocations as usize && bytes <= target.limits.workgroup_bytes as usize
     }
 
-    fn extents(&self) -> Vec<(&'static str, u32)> {
+    fn extents(&self, gates: usize) -> Vec<(&'static str, u32)> {
         let ([block_rows, block_quads], [inputs, weights]) = (self.size(), self.staged());
         let extents = [
             ("ROWS", self.rows),
             ("QUADS", self.quads),
+            ("OWN", self.quads / gates),
+            ("OWN_QUADS", block_quads / gates),
             ("WG_ROWS", self.wg_rows),
             ("WG_QUADS", self.wg_quads),
             ("BLOCK_ROWS", block_rows),
@@ -65,24 +74,29 @@ impl Block {
     }
 }
 
-/// A grid of blocks over `rows` of `columns` sums each: of the largest blocks that are enough, or else of the smallest.
-/// With several parts, each is computed by blocks of its own.
+/// A grid of blocks over `rows` of `columns` results each, each of `gates` sums: of the largest blocks that are enough, or
+/// else of the smallest.
+/// With several layers or parts, each is computed by blocks of its own.
 pub(crate) fn schedule(
-    [rows, columns]: [usize; 2],
+    [layers, rows, columns]: [usize; 3],
+    gates: usize,
     parts: Parts,
     constants: Vec<Constant>,
     target: &Target,
 ) -> Option<Schedule> {
-    let fitting: Vec<_> = BLOCKS.iter().filter(|block| block.fits(target)).collect();
-    let enough = fitting.iter().find(|block| parts.count() * block.count(rows, columns) >= ENOUGH);
+    let blocks = if gates == 2 { &GATED_BLOCKS } else { &BLOCKS };
+    let fitting: Vec<_> = blocks.iter().filter(|block| block.fits(target)).collect();
+    let columns = gates * columns;
+    let slabs = layers * parts.count();
+    let enough = fitting.iter().find(|block| slabs * block.count(rows, columns) >= ENOUGH);
     let block = enough.or(fitting.last())?;
     let count = block.count(rows, columns);
     let [block_rows, block_quads] = block.size();
     let filled = (rows * columns) as f32 / (count * block_rows * block_quads * 4) as f32;
     Some(Schedule {
         constants,
-        extents: [block.extents(), vec![parts.extent()]].concat(),
-        workgroups: grid_1d(parts.count() * count, &target.limits)?,
+        extents: [block.extents(gates), vec![parts.extent()]].concat(),
+        workgroups: grid_1d(slabs * count, &target.limits)?,
         // with two rows of 32 filled, one invocation a value is as good
         merit: 0.1 * filled,
     })

@@ -2,6 +2,7 @@
 
 use crate::activation::Act;
 use crate::conv2d_cooperative::CONV2D_COOPERATIVE;
+use crate::conv2d_narrow::CONV2D_NARROW;
 use crate::conv2d_subgroup::CONV2D_SUBGROUP;
 use crate::conv2d_tiled::CONV2D_TILED;
 use crate::matmul::epilogue;
@@ -95,6 +96,17 @@ impl Conv2d {
             Conv2d { bias: true, ..same(1, [24, 24], 3, 128) },
             Conv2d { bias: true, ..half(1, [32, 32], 0, 128, 128) },
             Conv2d { bias: true, ..same(1, [32, 32], 128, 3) },
+            // few output channels, with all that can be added to them
+            Conv2d {
+                window: [5, 3],
+                pad: [3, -1],
+                bias: true,
+                image_bias: true,
+                residual: true,
+                act: Act::Silu,
+                ..same(3, [7, 10], 12, 3)
+            },
+            Conv2d { window: [1, 2], pad: [0, 1], bias: true, ..same(2, [3, 5], 8, 1) },
             // a band of rows, from the third on
             Conv2d { pad: [-2, 1], out_h: 4, bias: true, residual: true, ..same(1, [12, 16], 64, 64) },
             // everything at once, in sizes that nothing divides
@@ -211,7 +223,7 @@ impl Operation for Conv2d {
     }
 
     fn kernels(&self) -> Vec<&'static Kernel> {
-        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP, &CONV2D_COOPERATIVE]
+        vec![&CONV2D, &CONV2D_TILED, &CONV2D_SUBGROUP, &CONV2D_NARROW, &CONV2D_COOPERATIVE]
     }
 }
 

@@ -54,15 +54,17 @@ struct Block {
     grid: [u32; 2],
     /// Steps in workgroup memory: two, or one where there is no room for more.
     stages: u32,
+    /// Columns of sums for one of results.
+    gates: u32,
 }
 
 impl Block {
     /// The block with this tile for each subgroup, if it fits the device.
-    fn new(cooperation: Cooperation, tile: [u32; 2], target: &Target) -> Option<Block> {
+    fn new(cooperation: Cooperation, tile: [u32; 2], gates: u32, target: &Target) -> Option<Block> {
         let width = 1 << (cooperation.subgroups.ilog2() / 2);
         let grid = [cooperation.subgroups / width, width];
-        let fitting = [2, 1].map(|stages| Block { cooperation, tile, grid, stages });
-        fitting.into_iter().find(|block| block.fits(target))
+        let fitting = [2, 1].map(|stages| Block { cooperation, tile, grid, stages, gates });
+        fitting.into_iter().find(|block| tile[1].is_multiple_of(gates) && block.fits(target))
     }
 
     /// Rows and columns of the block.
@@ -74,7 +76,7 @@ impl Block {
         let [rows, columns] = self.size();
         // rows of inputs and weights in memory are longer by two quads
         let staged = 2 * (rows * (STEP + 8) + STEP * (columns + 8));
-        let sums = 4 * self.cooperation.subgroups * self.cooperation.edge.pow(2);
+        let sums = 4 * self.gates * self.cooperation.subgroups * self.cooperation.edge.pow(2);
         let shared_out = self.loads().iter().all(|quads| quads.is_multiple_of(self.cooperation.workgroup()));
         let lanes = self.cooperation.workgroup();
         shared_out && self.stages * staged + sums <= target.limits.workgroup_bytes && lanes <= target.limits.invocations
@@ -99,6 +101,8 @@ impl Block {
             ("EDGE", edge),
             ("ROWS", self.tile[0]),
             ("COLUMNS", self.tile[1]),
+            ("GATES", self.gates),
+            ("OWN", self.tile[1] / self.gates),
             ("SUBGROUPS", subgroups),
             ("SUBGROUP_COLUMNS", self.grid[1]),
             ("WG", workgroup),
@@ -112,17 +116,22 @@ impl Block {
     }
 }
 
-/// A grid of blocks over `rows` of `columns` sums each: of the largest blocks that are enough, or else of the smallest.
-/// With several parts, each is computed by blocks of its own.
+/// A grid of blocks over `rows` of `columns` results each, each of `gates` sums: of the largest blocks that are enough, or
+/// else of the smallest.
+/// With several layers or parts, each is computed by blocks of its own.
 pub(crate) fn schedule(
-    [rows, columns]: [usize; 2],
+    [layers, rows, columns]: [usize; 3],
+    gates: usize,
     parts: Parts,
     constants: Vec<Constant>,
     target: &Target,
 ) -> Option<Schedule> {
     let cooperation = Cooperation::of(target).filter(|_| target.weight == WeightStorage::F16)?;
-    let fitting: Vec<_> = TILES.iter().filter_map(|tile| Block::new(cooperation, *tile, target)).collect();
-    let enough = fitting.iter().find(|block| parts.count() * block.count(rows, columns) >= ENOUGH);
+    let fitting: Vec<_> =
+        TILES.iter().filter_map(|tile| Block::new(cooperation, *tile, gates as u32, target)).collect();
+    let columns = gates * columns;
+    let slabs = layers * parts.count();
+    let enough = fitting.iter().find(|block| slabs * block.count(rows, columns) >= ENOUGH);
     let block = enough.or(fitting.last())?;
     let count = block.count(rows, columns);
     let [block_rows, block_columns] = block.size();
@@ -130,7 +139,7 @@ pub(crate) fn schedule(
     Some(Schedule {
         constants,
         extents: [block.extents(), vec![parts.extent()]].concat(),
-        workgroups: grid_1d(parts.count() * count, &target.limits)?,
+        workgroups: grid_1d(slabs * count, &target.limits)?,
         merit: merit(filled, target),
     })
 }

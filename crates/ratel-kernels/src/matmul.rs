@@ -10,9 +10,11 @@ use crate::{
     Constant, Kernel, Op, Operand, Operation, Param, Parts, Schedule, Target, Values, ValuesMut, grid_1d, kernel,
 };
 
-/// `y[m, n] = act(sum_k x[m, k] w[k, n] + bias[n] + image_bias[m / image_rows, n]) + residual[m, n]`.
+/// `y[l, m, n] = act(sum_k x[m, k] w[l, k, n] + bias[l, n] + image_bias[m / image_rows, n]) + residual[m, n]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Matmul {
+    /// Layers of one size over one input, whose results lie one after the other: the projections to queries, keys and values.
+    pub layers: Layers,
     /// Rows of `x` and `y`.
     pub m: usize,
     /// Columns of `y`.
@@ -25,12 +27,37 @@ pub struct Matmul {
     pub bias: bool,
     /// Rows of `y` that share a row of `image_bias`; `None` when there is none.
     pub image_rows: Option<usize>,
+    /// Whether `w` has twice as many columns, values and then gates: the sum is then the value's with its bias, times the
+    /// GELU of the gate's with its own (Shazeer 2020, arXiv:2002.05202).
+    pub gated: bool,
     /// What is applied to the sum.
     pub act: Act,
     /// Whether a residual is added after that.
     pub residual: bool,
     /// If there are several, `y` has the sum over each part of k, in `f32`, and [`crate::sum_parts`] does the rest.
     pub parts: Parts,
+}
+
+/// How many layers a matrix product is of: one by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers(usize);
+
+impl Default for Layers {
+    fn default() -> Self {
+        Layers(1)
+    }
+}
+
+impl Layers {
+    /// So many layers; one at least.
+    pub fn new(count: usize) -> Layers {
+        Layers(count.max(1))
+    }
+
+    /// How many.
+    pub fn count(self) -> usize {
+        self.0
+    }
 }
 
 impl Matmul {
@@ -47,6 +74,15 @@ impl Matmul {
             Matmul { k1: 3, bias: true, residual: true, ..plain(5, 7, 10) },
             Matmul { parts: Parts::new(4), ..plain(64, 320, 1280) },
             Matmul { k1: 20, parts: Parts::new(3), ..plain(27, 36, 76) },
+            Matmul { layers: Layers::new(3), ..plain(128, 320, 320) },
+            Matmul { layers: Layers::new(2), bias: true, act: Act::Silu, ..plain(77, 96, 64) },
+            Matmul { layers: Layers::new(3), k1: 3, bias: true, residual: true, ..plain(5, 7, 10) },
+            Matmul { layers: Layers::new(2), parts: Parts::new(2), ..plain(40, 36, 76) },
+            // feed-forward layers
+            Matmul { gated: true, bias: true, ..plain(256, 1280, 320) },
+            Matmul { gated: true, bias: true, ..plain(70, 52, 36) },
+            Matmul { gated: true, k1: 8, residual: true, ..plain(33, 12, 20) },
+            Matmul { gated: true, layers: Layers::new(2), bias: true, ..plain(3, 5, 7) },
             plain(1, 1, 1),
         ]
     }
@@ -59,13 +95,14 @@ impl Operation for Matmul {
 
     fn operands(&self) -> Vec<Operand> {
         let Matmul { m, n, k, k1, .. } = *self;
+        let (layers, columns) = (self.layers.count(), self.w_columns());
         let mut all = vec![Operand::activation("x", m * k1)];
         if k1 < k {
             all.push(Operand::activation("x2", m * (k - k1)));
         }
-        all.push(Operand::weight("w", k * n));
+        all.push(Operand::weight("w", layers * k * columns));
         if self.bias {
-            all.push(Operand::vector("bias", n));
+            all.push(Operand::vector("bias", layers * columns));
         }
         if let Some(rows) = self.image_rows {
             all.push(Operand::activation("image_bias", m / rows * n));
@@ -73,15 +110,17 @@ impl Operation for Matmul {
         if self.residual {
             all.push(Operand::activation("residual", m * n));
         }
-        all.push(self.parts.output(m * n));
+        all.push(self.parts.output(layers * m * n));
         all
     }
 
     fn params(&self) -> Vec<(&'static str, Param)> {
         let size = |value: usize| Param::U32(value as u32);
         vec![
+            ("layers", size(self.layers.count())),
             ("m", size(self.m)),
             ("n", size(self.n)),
+            ("w_n", size(self.w_columns())),
             ("k", size(self.k)),
             ("k1", size(self.k1)),
             ("image_rows", size(self.image_rows.unwrap_or(self.m))),
@@ -91,7 +130,7 @@ impl Operation for Matmul {
     }
 
     fn flops(&self) -> f64 {
-        2.0 * self.m as f64 * self.n as f64 * self.k as f64
+        2.0 * self.layers.count() as f64 * self.m as f64 * self.w_columns() as f64 * self.k as f64
     }
 
     fn twin(&self, inputs: &[Values], output: ValuesMut) {
@@ -106,14 +145,30 @@ impl Operation for Matmul {
             0 => &x[m * k1..(m + 1) * k1],
             _ => &x2[m * (k - k1)..(m + 1) * (k - k1)],
         };
-        let finish = |m: usize, n: usize, sum: f32| {
-            let biased = sum + bias.map_or(0.0, |b| b[n]) + image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
-            self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
-        };
-        let product = Product { w, n, runs: vec![k1, k - k1] };
-        match self.parts.is_whole() {
-            true => product.compute(output.f32(), row, finish),
-            false => product.compute_parts(output.f32(), self.parts, row),
+        let columns = self.w_columns();
+        let layers = output.f32().chunks_exact_mut(self.parts.count() * self.m * n).enumerate();
+        for (layer, y) in layers {
+            let bias = bias.map(|bias| &bias[layer * columns..]);
+            let biased = |n: usize, sum: f32| sum + bias.map_or(0.0, |b| b[n]);
+            let finish = |m: usize, n: usize, biased: f32| {
+                let of_image = image_bias.map_or(0.0, |b| b[m / image_rows * self.n + n]);
+                self.act.of(biased + of_image) + residual.map_or(0.0, |r| r[m * self.n + n])
+            };
+            let w = w.slice(layer * k * columns..(layer + 1) * k * columns);
+            let product = Product { w, n: columns, runs: vec![k1, k - k1] };
+            if self.gated {
+                let mut wide = vec![0.0; self.m * columns];
+                product.compute(&mut wide, row, |_, n, sum| biased(n, sum));
+                for ((m, y), wide) in y.chunks_exact_mut(n).enumerate().zip(wide.chunks_exact(columns)) {
+                    let (values, gates) = wide.split_at(n);
+                    let gated = |n: usize| finish(m, n, values[n] * Act::Gelu.of(gates[n]));
+                    y.iter_mut().enumerate().for_each(|(n, y)| *y = gated(n));
+                }
+            } else if self.parts.is_whole() {
+                product.compute(y, row, |m, n, sum| finish(m, n, biased(n, sum)));
+            } else {
+                product.compute_parts(y, self.parts, row);
+            }
         }
     }
 
@@ -123,9 +178,21 @@ impl Operation for Matmul {
 }
 
 impl Matmul {
+    /// Columns of a layer's matrix.
+    fn w_columns(&self) -> usize {
+        self.gates() * self.n
+    }
+
+    /// Columns of `w` for one of `y`.
+    pub(crate) fn gates(&self) -> usize {
+        if self.gated { 2 } else { 1 }
+    }
+
     /// The switches of the epilogue, which every kernel of this op has.
     pub(crate) fn epilogue(&self) -> Vec<Constant> {
-        epilogue(self.act, self.bias, self.image_rows.is_some(), self.residual)
+        let mut all = epilogue(self.act, self.bias, self.image_rows.is_some(), self.residual);
+        all.push(("GATED", f64::from(u8::from(self.gated))));
+        all
     }
 }
 
@@ -146,6 +213,6 @@ pub static MATMUL: Kernel = kernel!("matmul", "matmul", schedule);
 fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Matmul(op) = op else { return None };
     op.parts.is_whole().then_some(())?;
-    let workgroups = grid_1d((op.m * op.n).div_ceil(64), &target.limits)?;
+    let workgroups = grid_1d((op.layers.count() * op.m * op.n).div_ceil(64), &target.limits)?;
     Some(Schedule { constants: op.epilogue(), extents: vec![], workgroups, merit: 0.01 })
 }

@@ -9,5 +9,7 @@ pub static MATMUL_COOPERATIVE: Kernel = kernel!("matmul", "matmul_cooperative", 
 fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Matmul(op) = op else { return None };
     let quads = [op.k1, op.k, op.n].iter().all(|size| size.is_multiple_of(4));
-    quads.then(|| cooperative_tile::schedule([op.m, op.n], op.parts, op.epilogue(), target))?
+    quads.then(|| {
+        cooperative_tile::schedule([op.layers.count(), op.m, op.n], op.gates(), op.parts, op.epilogue(), target)
+    })?
 }

@@ -184,6 +184,8 @@ ops! {
     Add(crate::add::Add),
     /// Token embedding.
     Embedding(crate::embedding::Embedding),
+    /// Rows by number.
+    IndexSelect(crate::index_select::IndexSelect),
     /// Timestep embedding.
     TimeEmbedding(crate::time_embedding::TimeEmbedding),
     /// Concatenation along the channels.

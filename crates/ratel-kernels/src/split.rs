@@ -65,7 +65,9 @@ const SHORTEST: usize = 256;
 /// other inputs.
 pub fn split(op: &Op, target: &Target) -> Option<(Op, Op)> {
     let ([rows, columns], k, sides) = match op {
-        Op::Matmul(op) if op.parts.is_whole() => ([op.m, op.n], op.k, [op.k1, op.k, op.n]),
+        Op::Matmul(op) if op.parts.is_whole() && op.layers.count() == 1 && !op.gated => {
+            ([op.m, op.n], op.k, [op.k1, op.k, op.n])
+        }
         Op::Conv2d(op) if op.parts.is_whole() => ([op.pixels(), op.n], op.sum_length(), [op.c1, op.c, op.n]),
         _ => return None,
     };
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn parts_add_up() {
         let whole = Op::all_cases().into_iter().filter(|op| match op {
-            Op::Matmul(op) => op.parts.is_whole() && op.flops() < 3e7,
+            Op::Matmul(op) => op.parts.is_whole() && op.layers.count() == 1 && !op.gated && op.flops() < 3e7,
             Op::Conv2d(op) => op.parts.is_whole() && op.flops() < 3e7,
             _ => false,
         });

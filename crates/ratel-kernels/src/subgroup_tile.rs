@@ -7,23 +7,24 @@ use crate::{Constant, Schedule, Target, grid_1d};
 const ROWS: usize = 32;
 const COLUMNS: usize = 64;
 
-/// A grid of tiles over `rows` of `columns` sums each. `None` where loading is no problem (on a GPU), or where subgroups
-/// are of no one known size.
+/// A grid of tiles over `rows` of `columns` results each, in so many layers, each of `gates` sums. `None` where loading is no
+/// problem (on a GPU), or where subgroups are of no one known size.
 pub(crate) fn schedule(
-    rows: usize,
-    columns: usize,
+    [layers, rows, columns]: [usize; 3],
+    gates: usize,
     mut constants: Vec<Constant>,
     two_inputs: bool,
     target: &Target,
 ) -> Option<Schedule> {
     let lanes = target.subgroup.filter(|lanes| target.software && matches!(lanes, 4 | 8 | 16))? as usize;
     let groups = ROWS.min(rows.next_power_of_two()).div_ceil(lanes);
-    let pairs = COLUMNS.min(columns).div_ceil(2 * lanes);
-    let tiles = rows.div_ceil(groups * lanes) * columns.div_ceil(2 * pairs * lanes);
+    let pairs = COLUMNS.min(gates * columns).div_ceil(2 * lanes).next_multiple_of(gates);
+    let own = pairs / gates;
+    let tiles = layers * rows.div_ceil(groups * lanes) * columns.div_ceil(2 * own * lanes);
     constants.push(("TWO_INPUTS", f64::from(u8::from(two_inputs))));
     Some(Schedule {
         constants,
-        extents: [("LANES", lanes), ("GROUPS", groups), ("ROWS", groups * lanes), ("PAIRS", pairs)]
+        extents: [("LANES", lanes), ("GROUPS", groups), ("ROWS", groups * lanes), ("PAIRS", pairs), ("OWN", own)]
             .map(|(name, extent)| (name, extent as u32))
             .to_vec(),
         workgroups: grid_1d(tiles, &target.limits)?,

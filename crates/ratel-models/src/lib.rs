@@ -14,5 +14,5 @@ mod vae;
 
 pub use architecture::{Architecture, Catalogue};
 pub use text::{TextConfig, text_encoder};
-pub use unet::{UnetConfig, unet};
+pub use unet::{Timesteps, UnetConfig, unet};
 pub use vae::{VaeConfig, vae_decoder, vae_encoder};

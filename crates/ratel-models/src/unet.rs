@@ -1,4 +1,4 @@
-use crate::resnet::{Norm, resnet_block};
+use crate::resnet::{Norm, Time, resnet_block};
 use crate::transformer::transformer;
 use ratel_graph::{Module, Stride, Tensor};
 
@@ -17,14 +17,30 @@ pub struct UnetConfig {
     pub freq_shift: f32,
 }
 
+/// The timesteps of a call of the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Timesteps<'g> {
+    /// `(M)`, perhaps those of other calls with them, so that all are embedded at once.
+    pub values: Tensor<'g>,
+    /// Which of them is each image's, `(N)`; `None` if there is one for each.
+    pub row: Option<Tensor<'g>>,
+}
+
+impl<'g> From<Tensor<'g>> for Timesteps<'g> {
+    /// One for each image.
+    fn from(values: Tensor<'g>) -> Self {
+        Timesteps { values, row: None }
+    }
+}
+
 /// The noise predictor (diffusers' `UNet2DConditionModel`).
 ///
-/// `sample` is `(N, H, W, C)`, the noised latents; `timestep` `(N)`; `context` the prompt's `(N, T, C')`. The result has
-/// the sample's height and width. Any height and width will do: going up, each block is enlarged to the size of the
-/// skip connection that it meets.
+/// `sample` is `(N, H, W, C)`, the noised latents; `timestep` one for each image, `(N)`; `context` the prompt's
+/// `(N, T, C')`. The result has the sample's height and width. Any height and width will do: going up, each block is
+/// enlarged to the size of the skip connection that it meets.
 pub fn unet<'g>(
     sample: Tensor<'g>,
-    timestep: Tensor<'g>,
+    timestep: impl Into<Timesteps<'g>>,
     context: Tensor<'g>,
     config: &UnetConfig,
     w: &Module<'g>,
@@ -32,7 +48,8 @@ pub fn unet<'g>(
     let norm = Norm { groups: config.groups, eps: config.eps };
     let heads = |level: usize| config.heads.get(level).or(config.heads.last()).copied().unwrap_or(1);
 
-    let time = time_embedding(timestep, config, w).silu();
+    let Timesteps { values, row } = timestep.into();
+    let time = Time { embedding: time_embedding(values, config, w).silu(), row };
     let mut h = sample.conv2d(&w.at("conv_in"), Stride::SAME);
 
     let down = w.list("down_blocks");
@@ -87,7 +104,7 @@ pub fn unet<'g>(
     h.conv2d(&w.at("conv_out"), Stride::SAME)
 }
 
-/// `(N)` timesteps as `(N, T)`: sinusoids, then two linear layers (diffusers' `Timesteps` and `TimestepEmbedding`).
+/// `(M)` timesteps as `(M, T)`: sinusoids, then two linear layers (diffusers' `Timesteps` and `TimestepEmbedding`).
 fn time_embedding<'g>(timestep: Tensor<'g>, config: &UnetConfig, w: &Module<'g>) -> Tensor<'g> {
     let w1 = w.at("time_embedding.linear_1");
     let width = w1.shape("weight").last();

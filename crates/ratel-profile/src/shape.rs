@@ -6,7 +6,11 @@ use ratel_kernels::Op;
 /// for a product. Ops of one value each are told by how many they compute.
 pub fn shape(op: &Op) -> String {
     match op {
-        Op::Matmul(op) => format!("{}x{}x{}", op.m, op.n, op.k),
+        Op::Matmul(op) => {
+            let layers = if op.layers.count() > 1 { format!("{} of ", op.layers.count()) } else { String::new() };
+            let gated = if op.gated { " gated" } else { "" };
+            format!("{layers}{}x{}x{}{gated}", op.m, op.n, op.k)
+        }
         Op::Conv2d(op) => {
             let stride = if op.stride > 1 { format!(" /{}", op.stride) } else { String::new() };
             let up = if op.upsample.is_some() { " up" } else { "" };

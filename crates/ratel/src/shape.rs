@@ -14,8 +14,9 @@ use ratel_kernels::geglu::Geglu;
 use ratel_kernels::group_norm::GroupNorm;
 use ratel_kernels::group_norm_stats::GroupNormStats;
 use ratel_kernels::guidance::Guidance;
+use ratel_kernels::index_select::IndexSelect;
 use ratel_kernels::layer_norm::LayerNorm;
-use ratel_kernels::matmul::Matmul;
+use ratel_kernels::matmul::{Layers, Matmul};
 use ratel_kernels::posterior::Posterior;
 use ratel_kernels::rgb8::Rgb8;
 use ratel_kernels::roof_copy::RoofCopy;
@@ -125,9 +126,11 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
         "matmul" => {
             let [m, n, k] = ["m", "n", "k"].map(|name| f.size(name));
             let k1 = f.size_or("k1", k, "k");
+            let layers = Layers::new(f.size_or("layers", 1, "1"));
             let image_rows = f.some_size("image_rows");
             let (bias, residual) = (f.switch("bias"), f.switch("residual"));
-            let op = Matmul { m, n, k, k1, ..Matmul::default() };
+            let gated = f.switch("gated");
+            let op = Matmul { layers, m, n, k, k1, gated, ..Matmul::default() };
             Matmul { bias, image_rows, act: f.act(), residual, ..op }.into()
         }
         "conv2d" => {
@@ -179,6 +182,10 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
         "embedding" => {
             let [count, c, rows] = ["count", "c", "vocabulary"].map(|name| f.size(name));
             Embedding { count, c, first: 0, rows, vocabulary: rows }.into()
+        }
+        "index_select" => {
+            let [count, c, rows] = ["count", "c", "rows"].map(|name| f.size(name));
+            IndexSelect { count, c, rows }.into()
         }
         "time_embedding" => {
             let [count, dim] = ["count", "dim"].map(|name| f.size(name));

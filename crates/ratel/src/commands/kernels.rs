@@ -6,7 +6,7 @@ use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{Precision, latent_size, target};
 use ratel_engine::{Engine, Entrant, Roof, race};
-use ratel_graph::{Plan, PlanOptions};
+use ratel_graph::{Plan, PlanOptions, Rule};
 use ratel_kernels::{Kernel, Op, Target};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -171,7 +171,10 @@ fn of_layer(args: &KernelBenchArgs, engine: &Engine, name: &str, layer: &str) ->
     let model = setup::model_or_architecture(&args.model, &args.arch)?;
     let (width, height) = setup::size(&args.size, &model)?;
     let target = target(engine, Precision::Auto, model.elem)?;
-    let plans = plans(&model, width, height, &target, &PlanOptions::default())?;
+    // a layer by its own name, or several as they are joined
+    let joined = |rule: &Rule| *rule != Rule::Projections || layer.contains('+');
+    let rules = Rule::ALL.into_iter().filter(joined).collect();
+    let plans = plans(&model, width, height, &target, &PlanOptions { rules, observe: vec![] })?;
     let steps = || plans.iter().flat_map(|(_, plan)| &plan.steps);
     let here = steps().filter(|step| step.label == layer && step.op.name() == name);
     here.max_by(|a, b| a.op.flops().total_cmp(&b.op.flops())).map(|step| step.op.clone()).ok_or_else(|| {

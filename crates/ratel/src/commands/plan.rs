@@ -3,7 +3,7 @@ use crate::Failure;
 use crate::args::{ComponentArg, PlanArgs};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::{Model, Space};
-use ratel_diffusion::pipeline::{Precision, latent_size, target};
+use ratel_diffusion::pipeline::{Precision, calls_together, latent_size, target};
 use ratel_engine::Engine;
 use ratel_graph::PlanOptions;
 use ratel_kernels::{Target, WeightStorage};
@@ -29,7 +29,10 @@ pub(crate) fn run(args: PlanArgs) -> Result<(), Failure> {
         }
         let graph = match component {
             ComponentArg::TextEncoder => model.text_graph(copies, 1)?,
-            ComponentArg::Unet => model.unet_graph(copies * pictures, h, w)?,
+            ComponentArg::Unet => {
+                let calls = calls_together(model.defaults.steps, &options.rules);
+                model.unet_graph_of_calls(calls, copies * pictures, h, w)?
+            }
             ComponentArg::Vae => model.vae_graph(1, h, w)?,
         };
         let plan = graph.plan(&target, &options).map_err(DiffusionError::from)?;
