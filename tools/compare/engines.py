@@ -2,7 +2,7 @@
 
 An engine is an entry of a JSON file, whose key is the name it has in the report:
 
-    kind         ratel, diffusers, candle, stable-diffusion.cpp or sgemm
+    kind         ratel, diffusers, candle, stable-diffusion.cpp or sgemm; ratel-memory: Ratel again, for its device memory
     command      the program and what comes before it; diffusers and sgemm: the Python that has torch, numpy
     environment  variables to set
     driver       ratel and stable-diffusion.cpp on Vulkan: its name, to pair engines on the same driver
@@ -15,13 +15,14 @@ An engine is an entry of a JSON file, whose key is the name it has in the report
 import json
 import re
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import children
 
 HERE = Path(__file__).resolve().parent
-KINDS = ("ratel", "diffusers", "candle", "stable-diffusion.cpp", "sgemm")
+KINDS = ("ratel", "ratel-memory", "diffusers", "candle", "stable-diffusion.cpp", "sgemm")
 PROMPT = "a honey badger under a red star"
 
 
@@ -55,13 +56,14 @@ class Task:
 @dataclass(frozen=True)
 class Measured:
     """What one process measured. seconds: of each timed run, by part (`unet`: a guided step; `vae`: a decode; `sgemm`).
-    flops: of one run of a part, where the engine says. peaks: see children.Finished."""
+    flops: of one run of a part, where the engine says. peaks: see children.Finished. device_bytes: see device_memory."""
 
     seconds: dict[str, list[float]]
     flops: dict[str, float] = field(default_factory=dict)
     checkpoint_bytes: int = 0
     peak_bytes: int = 0
     peak_private_bytes: int = 0
+    device_bytes: dict[str, int] = field(default_factory=dict)
 
 
 def read_engines(path: Path) -> list[Engine]:
@@ -86,6 +88,8 @@ def read_engines(path: Path) -> list[Engine]:
 
 def measure(engine: Engine, task: Task) -> Measured:
     """Runs an engine in a process of its own. Raises children.Failed."""
+    if engine.kind == "ratel-memory":
+        return Measured({}, device_bytes=device_memory(engine, task))
     command, checkpoint = command_line(engine, task)
     finished = children.run(command, task.limit, engine.environment)
     read = {"ratel": read_ratel, "stable-diffusion.cpp": read_sd_cpp}.get(engine.kind, read_json)
@@ -112,10 +116,41 @@ def command_line(engine: Engine, task: Task) -> tuple[list[str], Path | None]:
             # the first step warms up
             steps = str(task.runs + 1)
             drawing = ["-p", PROMPT, "-W", pixels, "-H", pixels, "--steps", steps, "--cfg-scale", "7.5", "-s", "1"]
-            sampler = ["--sampling-method", "euler", "-o", "/dev/null"]
+            picture = Path(tempfile.gettempdir()) / "time-stable-diffusion-cpp.png"
+            sampler = ["--sampling-method", "euler", "-o", str(picture)]
             return [*engine.command, "-m", str(task.file), *drawing, *sampler, "-v", *engine.options], task.file
         case _:
             return [*engine.command, str(HERE / "time_sgemm.py"), runs], None
+
+
+def device_memory(engine: Engine, task: Task) -> dict[str, int]:
+    """The most that Ratel held on its device while it drew a picture of one step, what its plan had said that would be,
+    and what the plan says of SD 1.5 at 512 pixels in f16, weights excluded. Raises children.Failed."""
+    on = ["--device", engine.device] if engine.device else []
+    model = ["--model", str(task.file), "--width", str(task.pixels), "--height", str(task.pixels), *on]
+    large = ["--arch", "sd15", "--width", "512", "--height", "512", "--precision", "f16"]
+    commands = {
+        "held": ["profile", *model, "--steps", "1", "--once", "--no-roof", "--json"],
+        "planned": ["plan", *model],
+        "activations_512_f16": ["plan", *large],
+    }
+    output = {
+        key: children.run([*engine.command, *options], task.limit, engine.environment).output
+        for key, options in commands.items()
+    }
+    try:
+        return {
+            "held": json.loads(output["held"])["summary"]["peak_bytes"],
+            "planned": read_mib(r"^peak: ([\d.]+) MiB", output["planned"]),
+            "activations_512_f16": read_mib(r"activations ([\d.]+) MiB", output["activations_512_f16"]),
+        }
+    except (ValueError, KeyError) as error:
+        raise children.Failed(f"no memory in what it printed ({error!r})", "\n".join(output.values())) from error
+
+
+def read_mib(pattern: str, text: str) -> int:
+    """The largest of the numbers of MiB that a pattern finds, in bytes. Raises ValueError where there is none."""
+    return round(2**20 * max(float(number) for number in re.findall(pattern, text, re.MULTILINE)))
 
 
 def size(checkpoint: Path | None) -> int:
@@ -142,10 +177,12 @@ def read_ratel(output: str) -> tuple[dict[str, list[float]], dict[str, float]]:
 
 def read_sd_cpp(output: str) -> tuple[dict[str, list[float]], dict[str, float]]:
     """stable-diffusion.cpp's log. After each step its progress bar has the mean of all so far, as `2/3 - 3.90s/it` or
-    `2/3 - 1.25it/s`; a step's own time is the difference of two sums."""
+    `2/3 - 1.25it/s`; a step's own time is the difference of two sums. The bar of something else has another total."""
+    bars = re.findall(r"(\d+)/(\d+) - ([\d.]+)(s/it|it/s)", output)
     means = {}
-    for step, number, unit in re.findall(r"(\d+)/\d+ - ([\d.]+)(s/it|it/s)", output):
-        means[int(step)] = float(number) if unit == "s/it" else 1 / float(number)
+    for step, total, number, unit in bars:
+        if total == bars[-1][1]:
+            means[int(step)] = float(number) if unit == "s/it" else 1 / float(number)
     sums = [0.0] + [step * means[step] for step in range(1, len(means) + 1)]
     steps = [after - before for before, after in zip(sums, sums[1:])]
     decoded = re.findall(r"decode_first_stage completed, taking ([\d.]+)s", output)

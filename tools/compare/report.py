@@ -29,8 +29,8 @@ def medians(records: list[dict]) -> dict[str, dict]:
             continue
         for part, times in record["seconds"].items():
             engine["all"].setdefault(part, []).append(median(times))
-        for key in ("flops", "checkpoint_bytes", "peak_bytes", "peak_private_bytes"):
-            engine[key] = record[key]
+        for key in ("flops", "checkpoint_bytes", "peak_bytes", "peak_private_bytes", "device_bytes"):
+            engine[key] = record.get(key)
     for engine in engines.values():
         every = engine.pop("all")
         engine["seconds"] = {part: median(times) for part, times in every.items()}
@@ -93,6 +93,13 @@ def targets(engines: dict[str, dict]) -> list[Target]:
             met = None if reached is None else reached >= engine["share"]
             what = f"share of sgemm in a {PARTS['unet']}: {name}"
             found.append(Target(what, f"at least {engine['share']:.2f}", reached, met))
+    for name, engine in engines.items():
+        if memory := engine.get("device_bytes"):
+            over = memory["held"] / memory["planned"]
+            found.append(Target(f"device memory over the plan: {name}", "at most 1.05", over, over <= 1.05))
+            gigabytes = memory["activations_512_f16"] / 1e9
+            what = f"activations of SD 1.5, 512 px, f16, in GB: {name}"
+            found.append(Target(what, "at most 0.60", gigabytes, gigabytes <= 0.6))
     return found
 
 
@@ -148,6 +155,15 @@ def markdown(title: str, records: list[dict]) -> str:
     ]  # fmt: skip
     lines += ["Memory of the host, MiB. A software driver's device memory is in it.", ""]
     lines += table(["engine", "checkpoint", "peak", "of it private", "peak / checkpoint"], rows) + [""]
+
+    rows = [
+        [name, *(f"{e['device_bytes'][key] / MIB:.0f}" for key in ("held", "planned", "activations_512_f16"))]
+        for name, e in engines.items()
+        if e.get("device_bytes")
+    ]
+    if rows:
+        lines += ["Memory of the device, MiB, while a picture is drawn, and as planned:", ""]
+        lines += table(["", "held", "planned", "activations planned for 512 px, f16"], rows) + [""]
 
     errors = [f"- {name}: {error}" for name, e in engines.items() for error in e["errors"]]
     lines += ["What failed:", "", *errors, ""] if errors else []

@@ -20,7 +20,8 @@ import engines
 import gpu_report
 import report
 
-SD_CPP = """[INFO ] stable-diffusion.cpp:3432 - sampling using Euler method
+SD_CPP = """  |====| 7/686 - 900.00it/s
+[INFO ] stable-diffusion.cpp:3432 - sampling using Euler method
   |=====>          | 1/3 - 8.00s/it\r  |==========>     | 2/3 - 6.00s/it\r  |===============>| 3/3 - 5.00s/it
 [INFO ] stable-diffusion.cpp:3208 - latent 1 decoded, taking 7.52s
 [INFO ] stable-diffusion.cpp:3212 - decode_first_stage completed, taking 7.53s
@@ -93,6 +94,19 @@ class Engines(unittest.TestCase):
     def test_ratel_says_flops(self):
         seconds, flops = engines.read_ratel(BENCH)
         self.assertEqual((seconds, flops), ({"unet": [4.0], "vae": [6.0]}, {"unet": 360e9, "vae": 622e9}))
+
+    def test_memory_is_of_the_largest_component(self):
+        plan = "x; activations 3.50 MiB, weights 9\nx; activations 101.00 MiB, weights 9\npeak: 110.00 MiB, since\n"
+        code = f"import sys; print('{{\"summary\": {{\"peak_bytes\": 7}}}}' if sys.argv[1] == 'profile' else {plan!r})"
+        engine = engines.Engine("memory", "ratel-memory", [sys.executable, "-c", code])
+        measured = engines.measure(engine, TASK)
+        mib = 2**20
+        self.assertEqual(
+            measured.device_bytes, {"held": 7, "planned": 110 * mib, "activations_512_f16": 101 * mib}
+        )
+        records = [{"engine": "memory", "kind": "ratel-memory", "pixels": 256, "round": 0, **vars(measured)}]
+        self.assertEqual([t.met for t in report.targets(report.medians(records))], [True, True])
+        self.assertIn("| memory | 0 | 110 | 101 |", report.markdown("title", records))
 
     def test_output_without_times_is_a_failure(self):
         for kind in engines.KINDS:
