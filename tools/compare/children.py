@@ -13,9 +13,9 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Finished:
-    """A program that ended well. output: what it wrote to stdout; log: to stderr. peak_bytes: the most that was resident.
-    peak_private_bytes: the most of that which no file backs, so without a checkpoint that is mapped; 0 where the system
-    does not tell."""
+    """A program that ended well. output: what it wrote to stdout; log: to stderr. peak_bytes: the most that was
+    resident. peak_private_bytes: the most of that which no file backs, so without a checkpoint that is mapped; 0 where
+    the system does not tell."""
 
     output: str
     log: str
@@ -35,7 +35,7 @@ class Failed(Exception):
 
 
 def resident(process: int) -> tuple[int, int]:
-    """Bytes resident, and those of them that no file backs; zeros once the process is gone or where there is no /proc."""
+    """Bytes resident, and those of them that no file backs; zeros once the process is gone and without /proc."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except OSError:

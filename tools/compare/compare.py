@@ -3,9 +3,10 @@ drifts on the machine drifts for all.
 
     python compare.py ENGINES.json -o out/compare --rounds 3
 
-ENGINES.json says what is compared (engines.py says how; engines.example.json is one). The checkpoints are made with random
-weights where they are not there yet. Every measurement is kept in OUT/records.jsonl as soon as it is made; the same command
-goes on after the last of them. At the end, and with --report-only from what there is, OUT/report.md and OUT/report.json.
+ENGINES.json says what is compared (engines.py says how; engines.example.json is one). The checkpoints are made with
+random weights where they are not there yet. Every measurement is kept in OUT/records.jsonl as soon as it is made; the
+same command goes on after the last of them. At the end, and with --report-only from what there is, OUT/report.md and
+OUT/report.json are written.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="has torch and diffusers, to make the checkpoints")
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=2, help="timed runs of each part in a process, after one to warm up")
+    parser.add_argument("--runs", type=int, default=2, help="timed runs of a part in a process, after one to warm up")
     parser.add_argument("--limit", type=float, default=900, help="seconds that a process may take")
     parser.add_argument("--only", action="append", metavar="NAME", help="engines whose name contains this")
     parser.add_argument("--report-only", action="store_true", help="measure nothing")

@@ -2,7 +2,7 @@
 
 An engine is an entry of a JSON file, whose key is the name it has in the report:
 
-    kind         ratel, diffusers, candle, stable-diffusion.cpp or sgemm; ratel-memory: Ratel again, for its device memory
+    kind         ratel, diffusers, candle, stable-diffusion.cpp or sgemm; ratel-memory: Ratel, for its device memory
     command      the program and what comes before it; diffusers and sgemm: the Python that has torch, numpy
     environment  variables to set
     driver       ratel and stable-diffusion.cpp on Vulkan: its name, to pair engines on the same driver
@@ -43,8 +43,8 @@ class Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """What is timed. folder: a diffusers folder in f32, for the engines of f32; file: the same model as a single file in
-    f16. runs: how often each part is timed in a process, after once to warm up."""
+    """What is timed. folder: a diffusers folder in f32, for the engines of f32; file: the same model as a single file
+    in f16. runs: how often each part is timed in a process, after once to warm up."""
 
     folder: Path
     file: Path
@@ -55,7 +55,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one process measured. seconds: of each timed run, by part (`unet`: a guided step; `vae`: a decode; `sgemm`).
+    """What a process measured. seconds: of each timed run, by part (`unet`: a guided step; `vae`: a decode; `sgemm`).
     flops: of one run of a part, where the engine says. peaks: see children.Finished. device_bytes: see device_memory."""
 
     seconds: dict[str, list[float]]

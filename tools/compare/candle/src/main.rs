@@ -1,5 +1,5 @@
-//! Times candle's Stable Diffusion 1.5 on the processor, in f32: a guided step of the UNet (a batch of two) and the VAE's
-//! decoder. Prints `{"unet": [seconds, ...], "vae": [...]}`, without the first run of each, which warms up.
+//! Times candle's Stable Diffusion 1.5 on the processor, in f32: a guided step of the UNet (a batch of two) and a decode
+//! of the VAE. Prints `{"unet": [seconds, ...], "vae": [...]}`, without the first run of each, which warms up.
 //!
 //!     time-candle CHECKPOINT_FOLDER PIXELS RUNS
 
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Seconds of each run but the first. A result that is not finite is an error: arithmetic on it may be faster or slower.
+/// Seconds of each run but the first. A result that is not finite is an error: arithmetic on it may be faster.
 fn time(runs: usize, run: impl Fn() -> Result<Tensor>) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     for _ in 0..=runs {
