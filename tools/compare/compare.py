@@ -11,28 +11,21 @@ OUT/report.json are written.
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import checkpoint
 import children
 import engines
 import report
-
-MAKE_CHECKPOINT = engines.HERE.parent / "reference/make_checkpoint.py"
 
 
 def make_checkpoints(models: Path, python: str) -> tuple[Path, Path]:
     """The random-weight model of SD 1.5 as a folder in f32 and as a file in f16, made where it is missing."""
     folder, file = models / "sd15", models / "sd15-f16.safetensors"
-    kinds = ((folder, ["--dtype", "f32"]), (file, ["--layout", "single", "--dtype", "f16"]))
-    for path, options in kinds:
-        if not path.exists():
-            unfinished = path.with_name(f"unfinished-{path.name}")
-            command = [python, str(MAKE_CHECKPOINT), "--arch", "sd15", *options, "-o", str(unfinished)]
-            subprocess.run(command, check=True)
-            unfinished.rename(path)
+    checkpoint.make(folder, ["--arch", "sd15", "--dtype", "f32"], python)
+    checkpoint.make(file, ["--arch", "sd15", "--layout", "single", "--dtype", "f16"], python)
     return folder, file
 
 

@@ -56,7 +56,7 @@ class Task:
 @dataclass(frozen=True)
 class Measured:
     """What a process measured. seconds: of each timed run, by part (`unet`: a guided step; `vae`: a decode; `sgemm`).
-    flops: of one run of a part, where the engine says. peaks: see children.Finished. device_bytes: see device_memory."""
+    flops: of a run of a part, where the engine says. peaks: see children.Finished. device_bytes: see device_memory."""
 
     seconds: dict[str, list[float]]
     flops: dict[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@
 import contextlib
 import io
 import json
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -14,6 +15,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from unittest import mock
 
+import checkpoint
 import children
 import compare
 import engines
@@ -146,8 +148,7 @@ class Report(unittest.TestCase):
     """What records add up to."""
 
     RECORDS = [
-        {"round": 0, "pixels": 256, "engine": "sgemm", "kind": "sgemm", "seconds": {"sgemm": [0.2, 0.1, 0.1]}, "flops": {},
-         "checkpoint_bytes": 0, "peak_bytes": 1, "peak_private_bytes": 1},
+        record("sgemm", "sgemm", 0, 0, seconds={"sgemm": [0.2, 0.1, 0.1]}, checkpoint_bytes=0),
         record("Ratel A", "ratel", 4.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
         record("Ratel A", "ratel", 6.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
         record("Ratel A", "ratel", 4.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
@@ -156,7 +157,7 @@ class Report(unittest.TestCase):
         record("sd.cpp Vulkan", "stable-diffusion.cpp", 100.0, 40.0, driver="B"),
         record("candle", "candle", 2.0, 10.0),
         {"round": 0, "pixels": 256, "engine": "lost", "kind": "diffusers", "error": "exit status 1"},
-    ]  # fmt: skip
+    ]
 
     def test_ratios_of_medians(self):
         ratios = report.ratios(report.medians(self.RECORDS))
@@ -210,6 +211,24 @@ class Compare(unittest.TestCase):
         self.assertEqual(calls, ["fast", "slow", "broken", "fast", "fast"])
         self.assertEqual([r["engine"] for r in records], calls)
         self.assertEqual(records[2]["error"], "exit status 1")
+
+
+class Checkpoint(unittest.TestCase):
+    """Checkpoints are whole or not there."""
+
+    def test_what_was_cut_off_is_made_again(self):
+        making = "import pathlib, sys; p = pathlib.Path(sys.argv[-1]); p.mkdir(); (p / 'a').touch(); sys.exit({})"
+        with tempfile.TemporaryDirectory() as folder:
+            maker, path = Path(folder) / "make.py", Path(folder) / "sd15"
+            with mock.patch.object(checkpoint, "MAKE", maker):
+                maker.write_text(making.format(1), encoding="utf-8")
+                with self.assertRaises(subprocess.CalledProcessError):
+                    checkpoint.make(path, [])
+                self.assertFalse(path.exists())
+                maker.write_text(making.format(0), encoding="utf-8")
+                checkpoint.make(path, [])
+                self.assertTrue((path / "a").exists())
+                checkpoint.make(path, [])  # a second time, mkdir would fail
 
 
 class Gpu(unittest.TestCase):
