@@ -1,7 +1,9 @@
 """Runs a program and watches what it costs: time, memory of its own, memory shared with files."""
 
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +34,11 @@ class Failed(Exception):
         super().__init__(f"{why}; {last_line(log) or last_line(output)}".removesuffix("; "))
         self.output = output
         self.log = log
+
+
+def end_with_children() -> None:
+    """From now on a request to terminate ends the program that is being run, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 
 
 def resident(process: int) -> tuple[int, int]:

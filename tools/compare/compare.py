@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="engines whose name contains this")
     parser.add_argument("--report-only", action="store_true", help="measure nothing")
     args = parser.parse_args()
+    children.end_with_children()
 
     args.output.mkdir(parents=True, exist_ok=True)
     records = args.output / "records.jsonl"

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -69,6 +70,20 @@ class Children(unittest.TestCase):
         if Path("/proc/self/status").exists():
             self.assertGreater(finished.peak_private_bytes, 50 << 20)
             self.assertGreaterEqual(finished.peak_bytes, finished.peak_private_bytes)
+
+    def test_nothing_outlives_it(self):
+        code = "import children, sys; children.end_with_children(); children.run(['sleep', '31.4159'], 60)"
+        parent = subprocess.Popen([sys.executable, "-c", code], cwd=engines.HERE, stderr=subprocess.DEVNULL)
+        child = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        if not child.exists():
+            self.skipTest("the system does not list children")
+        for _ in range(200):
+            if pids := child.read_text(encoding="utf-8").split():
+                break
+            time.sleep(0.02)
+        parent.terminate()
+        self.assertNotEqual(parent.wait(timeout=10), 0)
+        self.assertFalse(Path(f"/proc/{pids[0]}").exists())
 
     def test_failures_say_why(self):
         cases = {
