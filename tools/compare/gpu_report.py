@@ -11,6 +11,7 @@ from report import table
 
 PROMPT = engines.PROMPT
 ROWS = 12
+BY_BYTES = ("roof_copy", "roof_workgroup")
 VERSIONS = (
     "import torch, diffusers; "
     "print('PyTorch', torch.__version__, 'diffusers', diffusers.__version__, "
@@ -102,8 +103,8 @@ def kernel_classes(records: dict, model: str) -> list[str]:
                 str(row["dispatches"]),
                 f"{row['ns']['median'] / 1e6:.2f}",
                 f"{row['share']:.1%}",
-                f"{row['flops_per_second'] / 1e12:.2f}",
-                f"{row['bytes_per_second'] / 1e9:.0f}",
+                f"{row['flops_per_second'] / 1e9:.1f}",
+                f"{row['bytes_per_second'] / 1e9:.1f}",
                 "" if roof is None else f"{roof:.1%}",
                 "" if gain is None else f"{gain / 1e6:.2f}",
             ]
@@ -114,7 +115,7 @@ def kernel_classes(records: dict, model: str) -> list[str]:
     idle, peak = summary["idle_ns"] / 1e6, summary["peak_bytes"] / 2**20
     line = f"Profile of {steps} steps, text encoder and decoder: wall {wall:.1f} ms, kernels {busy:.1f} ms, "
     line += f"idle {idle:.1f} ms, peak device memory {peak:.0f} MiB; {run['precision']}."
-    head = ["kernel", "dispatches", "ms", "share", "TFLOP/s", "GB/s", "of the roof", "gain at most, ms"]
+    head = ["kernel", "dispatches", "ms", "share", "GFLOP/s", "GB/s", "of the roof", "gain at most, ms"]
     return [line, "", *table(head, rows), ""]
 
 
@@ -145,9 +146,12 @@ def roof(records: dict) -> list[str]:
     text = output(records, "roofline")
     rows = []
     for probe in json.loads(text)["probes"] if text else []:
-        by_time = probe["kernel"] == "roof_empty"
-        median = f"{1e6 * probe['median']:.1f} us" if by_time else f"{probe['median'] / 1e12:.2f} T/s"
-        rows.append([probe["kernel"], probe["what"], median, f"{probe['spread']:.0%}"])
+        value = probe["median"]
+        if probe["kernel"] == "roof_empty":
+            said = f"{1e6 * value:.1f} us"
+        else:
+            said = f"{value / 1e9:.1f} {'GB/s' if probe['kernel'] in BY_BYTES else 'GFLOP/s'}"
+        rows.append([probe["kernel"], probe["what"], said, f"{probe['spread']:.0%}"])
     return ["```", *lines, "```", "", *(table(["microkernel", "", "median", "+-"], rows) if rows else []), ""]
 
 

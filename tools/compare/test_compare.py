@@ -269,10 +269,22 @@ class Gpu(unittest.TestCase):
             "sd15 diffusers eager": {"output": '{"unet": [8.0, 9.0, 10.0], "vae": [1.0]}'},
             "sd15 stable-diffusion.cpp": {"output": SD_CPP, "log": ""},
             "sd15 diffusers compiled": {"error": "stopped after 1 s"},
+            "roofline": {
+                "output": json.dumps(
+                    {
+                        "probes": [
+                            {"kernel": "roof_copy", "what": "128 MiB", "median": 3e12, "spread": 0.01},
+                            {"kernel": "roof_fma", "what": "f32", "median": 6e13, "spread": 0.01},
+                        ]
+                    }
+                )
+            },
         }
         text = gpu_report.markdown(records)
         self.assertIn("| diffusers f16 eager | 9000.00 | 0.11 | 1000.00 |  | 2.25 |", text)
         self.assertIn("| stable-diffusion.cpp Vulkan | 3500.00 |", text)
+        self.assertIn("| roof_copy | 128 MiB | 3000.0 GB/s | 1% |", text)
+        self.assertIn("| roof_fma | f32 | 60000.0 GFLOP/s | 1% |", text)
         self.assertIn("- sd15 diffusers compiled: stopped after 1 s", text)
 
 
