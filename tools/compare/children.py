@@ -68,8 +68,8 @@ def run(command: list[str], limit: float, environment: dict[str, str] | None = N
                 peaks[:] = map(max, peaks, resident(child.pid))
 
         watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
         try:
+            watcher.start()
             status = child.wait(timeout=limit)
         except subprocess.TimeoutExpired:
             status = None

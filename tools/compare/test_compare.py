@@ -78,9 +78,11 @@ class Children(unittest.TestCase):
         if not child.exists():
             self.skipTest("the system does not list children")
         for _ in range(200):
-            if pids := child.read_text(encoding="utf-8").split():
+            pids = child.read_text(encoding="utf-8").split()
+            if pids and Path(f"/proc/{pids[0]}/comm").read_text(encoding="utf-8") == "sleep\n":
                 break
             time.sleep(0.02)
+        time.sleep(0.3)  # until it waits for the child
         parent.terminate()
         self.assertNotEqual(parent.wait(timeout=10), 0)
         self.assertFalse(Path(f"/proc/{pids[0]}").exists())
