@@ -56,9 +56,11 @@ fn conv2d_subgroup(
     let pairs = p.n / 2u;
     let blocks = (pairs + PAIRS * LANES - 1u) / (PAIRS * LANES);
     let number = workgroup_number(wg, grid);
-    let m0 = number / blocks * ROWS;
-    let n0 = number % blocks * PAIRS * LANES + lane;
-    if m0 >= pixels { return; }
+    // neighbouring workgroups take the same columns, whose weights, far apart in memory, are in the cache by then
+    let tiles = (pixels + ROWS - 1u) / ROWS;
+    if number >= tiles * blocks { return; }
+    let m0 = number % tiles * ROWS;
+    let n0 = number / tiles * PAIRS * LANES + lane;
 
     // lanes beyond an edge compute on the last pixel or channel, and store nothing
     var image: array<u32, GROUPS>;

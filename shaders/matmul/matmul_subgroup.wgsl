@@ -55,11 +55,12 @@ fn matmul_subgroup(
     let width = p.w_n / 2u;
     let blocks = (pairs + OWN * LANES - 1u) / (OWN * LANES);
     let number = workgroup_number(wg, grid);
-    let m_blocks = (p.m + ROWS - 1u) / ROWS;
-    let layer = number / blocks / m_blocks;
-    let m0 = number / blocks % m_blocks * ROWS;
-    let n0 = number % blocks * OWN * LANES + lane;
+    // neighbouring workgroups take the same columns, whose weights, far apart in memory, are in the cache by then
+    let tiles = (p.m + ROWS - 1u) / ROWS;
+    let layer = number / tiles / blocks;
     if layer >= p.layers { return; }
+    let m0 = number % tiles * ROWS;
+    let n0 = number / tiles % blocks * OWN * LANES + lane;
 
     // lanes beyond an edge compute on the last row or column, and store nothing
     let k1 = p.k1 / 2u;

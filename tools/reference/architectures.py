@@ -160,6 +160,22 @@ ARCHITECTURES = {
         pad_token="!",
         legacy_keys=True,
     ),
+    # SDXL's UNet without its second text encoder, size and crop conditions: the same work in every step, from one text
+    # encoder as wide as its two together.
+    "sdxl-sized": Architecture(
+        unet=unet_config(
+            (320, 640, 1280),
+            attention=(False, True, True),
+            heads=[5, 10, 20],
+            cross_attention_dim=2048,
+            sample_size=128,
+            transformer_layers_per_block=[1, 2, 10],
+            use_linear_projection=True,
+        ),
+        vae=vae_config(FULL_VAE_CHANNELS, sample_size=1024, scaling_factor=0.13025),
+        text_encoder=text_config(2048, layers=2, heads=32, act="gelu", projection=1280),
+        scheduler={**PNDM, "_class_name": "EulerDiscreteScheduler"},
+    ),
     # SD1 in small: 1x1-convolution projections, one head count, quick_gelu, the published layers_per_block.
     "tiny": Architecture(
         unet=unet_config((8, 16, 24), attention=(True, True, False), heads=2, cross_attention_dim=32, groups=8),

@@ -1,0 +1,294 @@
+"""The comparison: how engines' output is read, what records add up to, and that a failure or a stop loses nothing.
+
+    python -m unittest test_compare
+"""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from unittest import mock
+
+import checkpoint
+import children
+import compare
+import engines
+import gpu_report
+import report
+
+SD_CPP = """  |====| 7/686 - 900.00it/s
+[INFO ] stable-diffusion.cpp:3432 - sampling using Euler method
+  |=====>          | 1/3 - 8.00s/it\r  |==========>     | 2/3 - 6.00s/it\r  |===============>| 3/3 - 5.00s/it
+[INFO ] stable-diffusion.cpp:3208 - latent 1 decoded, taking 7.52s
+[INFO ] stable-diffusion.cpp:3212 - decode_first_stage completed, taking 7.53s
+"""
+BENCH = json.dumps(
+    {
+        "model": "sd15",
+        "rows": [
+            {"test": "text encoder", "seconds": 0.1, "flops": 1.0},
+            {"test": "UNet step", "seconds": 4.0, "flops": 360e9},
+            {"test": "VAE decode", "seconds": 6.0, "flops": 622e9},
+        ],
+    }
+)
+TASK = engines.Task(Path("sd15"), Path("sd15.safetensors"), 256, 2, 60.0)
+
+
+def record(engine: str, kind: str, unet: float, vae: float, **more) -> dict:
+    """A record of one process."""
+    sizes = {"checkpoint_bytes": 1000, "peak_bytes": 1500, "peak_private_bytes": 500}
+    seconds = {"unet": [unet], "vae": [vae]}
+    return {"round": 0, "pixels": 256, "engine": engine, "kind": kind, "seconds": seconds, "flops": {}, **sizes, **more}
+
+
+def script(name: str):
+    """A program without an ending in its name, as a module."""
+    loader = SourceFileLoader(name, str(engines.HERE / name))
+    spec = spec_from_loader(name, loader)
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+class Children(unittest.TestCase):
+    """Programs that are run and watched."""
+
+    def test_output_and_memory(self):
+        code = "import sys, time; b = bytearray(50 << 20); print('out'); print('err', file=sys.stderr); time.sleep(0.3)"
+        finished = children.run([sys.executable, "-c", code], 30)
+        self.assertEqual((finished.output, finished.log), ("out\n", "err\n"))
+        self.assertGreaterEqual(finished.seconds, 0.3)
+        if Path("/proc/self/status").exists():
+            self.assertGreater(finished.peak_private_bytes, 50 << 20)
+            self.assertGreaterEqual(finished.peak_bytes, finished.peak_private_bytes)
+
+    def test_nothing_outlives_it(self):
+        code = "import children, sys; children.end_with_children(); children.run(['sleep', '31.4159'], 60)"
+        parent = subprocess.Popen([sys.executable, "-c", code], cwd=engines.HERE, stderr=subprocess.DEVNULL)
+        child = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        if not child.exists():
+            self.skipTest("the system does not list children")
+        for _ in range(200):
+            pids = child.read_text(encoding="utf-8").split()
+            if pids and Path(f"/proc/{pids[0]}/comm").read_text(encoding="utf-8") == "sleep\n":
+                break
+            time.sleep(0.02)
+        time.sleep(0.3)  # until it waits for the child
+        parent.terminate()
+        self.assertNotEqual(parent.wait(timeout=10), 0)
+        self.assertFalse(Path(f"/proc/{pids[0]}").exists())
+
+    def test_failures_say_why(self):
+        cases = {
+            "exit status 3; wrong": ([sys.executable, "-c", "import sys; sys.stderr.write('wrong'); sys.exit(3)"], 30),
+            "stopped after 0 s": ([sys.executable, "-c", "import time; time.sleep(30)"], 0.2),
+            "no-such-program: No such file or directory": (["no-such-program"], 1),
+        }
+        for message, (command, limit) in cases.items():
+            with self.subTest(message), self.assertRaises(children.Failed) as caught:
+                children.run(command, limit)
+            self.assertEqual(str(caught.exception), message)
+
+
+class Engines(unittest.TestCase):
+    """What is run, and what is read."""
+
+    def test_steps_are_differences_of_means(self):
+        seconds, _ = engines.read_sd_cpp(SD_CPP)
+        self.assertEqual(seconds, {"unet": [4.0, 3.0], "vae": [7.53]})
+
+    def test_a_single_step_is_taken_as_it_is(self):
+        seconds, _ = engines.read_sd_cpp(" | 1/1 - 2.00it/s\n decode_first_stage completed, taking 1.00s")
+        self.assertEqual(seconds, {"unet": [0.5], "vae": [1.0]})
+
+    def test_ratel_says_flops(self):
+        seconds, flops = engines.read_ratel(BENCH)
+        self.assertEqual((seconds, flops), ({"unet": [4.0], "vae": [6.0]}, {"unet": 360e9, "vae": 622e9}))
+
+    def test_memory_is_of_the_largest_component(self):
+        plan = "x; activations 3.50 MiB, weights 9\nx; activations 101.00 MiB, weights 9\npeak: 110.00 MiB, since\n"
+        code = f"import sys; print('{{\"summary\": {{\"peak_bytes\": 7}}}}' if sys.argv[1] == 'profile' else {plan!r})"
+        engine = engines.Engine("memory", "ratel-memory", [sys.executable, "-c", code])
+        measured = engines.measure(engine, TASK)
+        mib = 2**20
+        self.assertEqual(
+            measured.device_bytes, {"held": 7, "planned": 110 * mib, "activations_512_f16": 101 * mib}
+        )
+        records = [{"engine": "memory", "kind": "ratel-memory", "pixels": 256, "round": 0, **vars(measured)}]
+        self.assertEqual([t.met for t in report.targets(report.medians(records))], [True, True])
+        self.assertIn("| memory | 0 | 110 | 101 |", report.markdown("title", records))
+
+    def test_output_without_times_is_a_failure(self):
+        for kind in engines.KINDS:
+            engine = engines.Engine("broken", kind, [sys.executable, "-c", "print('nothing of use')"])
+            with self.subTest(kind), mock.patch.object(engines, "size", return_value=0):
+                with self.assertRaises(children.Failed) as caught:
+                    engines.measure(engine, TASK)
+                self.assertIn("nothing of use", str(caught.exception))
+
+    def test_commands(self):
+        ratel = engines.Engine("Ratel", "ratel", ["env", "ratel"], device="cpu")
+        command, checkpoint = engines.command_line(ratel, TASK)
+        self.assertEqual((command[:2], command[-2:], checkpoint), (["env", "ratel"], ["--device", "cpu"], TASK.file))
+        sd_cpp = engines.Engine("sd.cpp", "stable-diffusion.cpp", ["sd-cli"], options=["--fa"])
+        command, _ = engines.command_line(sd_cpp, TASK)
+        self.assertEqual((command[command.index("--steps") + 1], command[-1]), ("3", "--fa"))
+
+    def test_file_of_engines(self):
+        example = engines.read_engines(engines.HERE / "engines.example.json")
+        self.assertEqual({engine.kind for engine in example}, set(engines.KINDS))
+        wrong = {
+            '{"a": {"kind": "ratel"}}': "command",
+            '{"a": {"kind": "rattle", "command": ["x"]}}': "rattle",
+            '{"a": {"kind": "ratel", "command": []}}': "empty",
+            '{"a": {"kind": "ratel", "command": ["x"], "speed": 1}}': "speed",
+            "{": "line 1",
+        }
+        for text, said in wrong.items():
+            with self.subTest(text), tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "engines.json"
+                path.write_text(text, encoding="utf-8")
+                with self.assertRaisesRegex(ValueError, said):
+                    engines.read_engines(path)
+
+
+class Report(unittest.TestCase):
+    """What records add up to."""
+
+    RECORDS = [
+        record("sgemm", "sgemm", 0, 0, seconds={"sgemm": [0.2, 0.1, 0.1]}, checkpoint_bytes=0),
+        record("Ratel A", "ratel", 4.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
+        record("Ratel A", "ratel", 6.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
+        record("Ratel A", "ratel", 4.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
+        record("Ratel B", "ratel", 8.0, 5.0, driver="B"),
+        record("sd.cpp", "stable-diffusion.cpp", 4.0, 4.0),
+        record("sd.cpp Vulkan", "stable-diffusion.cpp", 100.0, 40.0, driver="B"),
+        record("candle", "candle", 2.0, 10.0),
+        {"round": 0, "pixels": 256, "engine": "lost", "kind": "diffusers", "error": "exit status 1"},
+    ]
+
+    def test_ratios_of_medians(self):
+        ratios = report.ratios(report.medians(self.RECORDS))
+        self.assertEqual(ratios["unet"]["Ratel A"], {"sd.cpp": 1.0, "sd.cpp Vulkan": 0.04, "candle": 2.0})
+        self.assertEqual(ratios["vae"]["Ratel B"]["candle"], 0.5)
+
+    def test_targets_take_the_best_driver_or_the_same(self):
+        found = {target.what: target for target in report.targets(report.medians(self.RECORDS))}
+        met = {what: target.met for what, target in found.items()}
+        self.assertEqual(
+            met,
+            {
+                "guided UNet step: Ratel A / sd.cpp": True,
+                "guided UNet step: Ratel B / sd.cpp Vulkan": True,
+                "guided UNet step: Ratel A / candle": False,
+                "VAE decode: Ratel B / sd.cpp": True,
+                "VAE decode: Ratel B / sd.cpp Vulkan": False,
+                "VAE decode: Ratel B / candle": True,
+                "share of sgemm in a guided UNet step: Ratel A": True,
+            },
+        )
+        reached = found["share of sgemm in a guided UNet step: Ratel A"].found
+        self.assertAlmostEqual(reached, 90e9 / (2 * 2048**3 / 0.1))
+
+    def test_markdown_names_what_failed(self):
+        text = report.markdown("title", self.RECORDS)
+        self.assertIn("| Ratel A | 4.00 | 50% | 6.00 | 0% | 52% | 3 |", text)
+        self.assertIn("- lost: exit status 1", text)
+        self.assertEqual(len(json.loads(json.dumps(report.plain("title", self.RECORDS)))["records"]), len(self.RECORDS))
+
+
+class Compare(unittest.TestCase):
+    """Rounds."""
+
+    def test_goes_on_where_it_stopped(self):
+        every = [engines.Engine(name, "sgemm", ["x"], once=name == "slow") for name in ("fast", "slow", "broken")]
+        calls = []
+
+        def measure(engine, _):
+            calls.append(engine.name)
+            if engine.name == "broken":
+                raise children.Failed("exit status 1")
+            return engines.Measured({"sgemm": [0.1]})
+
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(engines, "measure", measure):
+            path = Path(folder) / "records.jsonl"
+            with contextlib.redirect_stdout(io.StringIO()):
+                compare.measure_all(every, TASK, 1, path)
+                compare.measure_all(every, TASK, 3, path)
+            records = compare.read_records(path)
+        self.assertEqual(calls, ["fast", "slow", "broken", "fast", "fast"])
+        self.assertEqual([r["engine"] for r in records], calls)
+        self.assertEqual(records[2]["error"], "exit status 1")
+
+
+class Checkpoint(unittest.TestCase):
+    """Checkpoints are whole or not there."""
+
+    def test_what_was_cut_off_is_made_again(self):
+        making = "import pathlib, sys; p = pathlib.Path(sys.argv[-1]); p.mkdir(); (p / 'a').touch(); sys.exit({})"
+        with tempfile.TemporaryDirectory() as folder:
+            maker, path = Path(folder) / "make.py", Path(folder) / "sd15"
+            with mock.patch.object(checkpoint, "MAKE", maker):
+                maker.write_text(making.format(1), encoding="utf-8")
+                with self.assertRaises(subprocess.CalledProcessError):
+                    checkpoint.make(path, [])
+                self.assertFalse(path.exists())
+                maker.write_text(making.format(0), encoding="utf-8")
+                checkpoint.make(path, [])
+                self.assertTrue((path / "a").exists())
+                checkpoint.make(path, [])  # a second time, mkdir would fail
+
+
+class Gpu(unittest.TestCase):
+    """The script for a machine with a GPU."""
+
+    def test_a_failed_part_stops_only_what_needs_it(self):
+        gpu = script("gpu")
+        with tempfile.TemporaryDirectory() as folder:
+            ratel = Path(folder) / "ratel"
+            ratel.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")
+            ratel.chmod(0o755)
+            words = ["gpu", "--ratel", str(ratel), "-o", folder, "--smoke", "--torch-device", "cpu", "--only", "bench"]
+            making = mock.patch.object(gpu, "MAKE_CHECKPOINT", Path("no-such-script.py"))
+            with mock.patch("sys.argv", words), making, contextlib.redirect_stdout(io.StringIO()) as said:
+                gpu.main()
+            self.assertIn("sd15 bench: left out: there is no sd15 checkpoint", said.getvalue())
+            self.assertIn("sdxl-sized bench: left out", said.getvalue())
+            self.assertIn("- sd15 checkpoint: exit status 2", (Path(folder) / "report.md").read_text(encoding="utf-8"))
+
+    def test_speeds_beside_each_other(self):
+        records = {
+            "sd15 bench": {"output": BENCH},
+            "sd15 diffusers eager": {"output": '{"unet": [8.0, 9.0, 10.0], "vae": [1.0]}'},
+            "sd15 stable-diffusion.cpp": {"output": SD_CPP, "log": ""},
+            "sd15 diffusers compiled": {"error": "stopped after 1 s"},
+            "roofline": {
+                "output": json.dumps(
+                    {
+                        "probes": [
+                            {"kernel": "roof_copy", "what": "128 MiB", "median": 3e12, "spread": 0.01},
+                            {"kernel": "roof_fma", "what": "f32", "median": 6e13, "spread": 0.01},
+                        ]
+                    }
+                )
+            },
+        }
+        text = gpu_report.markdown(records)
+        self.assertIn("| diffusers f16 eager | 9000.00 | 0.11 | 1000.00 |  | 2.25 |", text)
+        self.assertIn("| stable-diffusion.cpp Vulkan | 3500.00 |", text)
+        self.assertIn("| roof_copy | 128 MiB | 3000.0 GB/s | 1% |", text)
+        self.assertIn("| roof_fma | f32 | 60000.0 GFLOP/s | 1% |", text)
+        self.assertIn("- sd15 diffusers compiled: stopped after 1 s", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
