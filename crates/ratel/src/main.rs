@@ -3,6 +3,7 @@
 
 /// `println!`, but for a reader that has gone, as in `ratel plan | head`: the program then ends without a word.
 macro_rules! println {
+    () => { $crate::say(format_args!("")) };
     ($($words:tt)*) => { $crate::say(format_args!($($words)*)) };
 }
 
@@ -16,6 +17,7 @@ mod progress;
 mod shape;
 mod sheet;
 mod tensors;
+mod terminal;
 mod units;
 
 use args::{Cli, Command};
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         Command::Profile(args) => commands::profile::run(args),
         Command::Roofline(args) => commands::roofline::run(args),
         Command::Kernels(args) => commands::kernels::run(args),
+        Command::Show(args) => commands::show::run(args),
+        Command::Lesson(args) => commands::lesson::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };
     match result {
