@@ -132,8 +132,8 @@ fn write_the_guide_anew() {
     for (i, part) in guide.split(OPEN).enumerate() {
         if i == 0 {
             let (before, after) = part.split_once(PRINTED_ON).expect("the sentence about the device");
-            let (_, after) = after.split_once(", in ").expect("its end");
-            out += &format!("{before}{PRINTED_ON}{device}, in {after}");
+            let (_, after) = after.split_once(", on a machine ").expect("its end");
+            out += &format!("{before}{PRINTED_ON}{device}, on a machine {after}");
             continue;
         }
         let Example { arguments, .. } = example(part);

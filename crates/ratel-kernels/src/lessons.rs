@@ -67,21 +67,19 @@ pub fn choices(op: &Op, target: &Target) -> Vec<Choice> {
 }
 
 impl Lesson {
-    /// The paragraphs under a heading of the text, quoted ones without their marks; those of the lesson itself for its
-    /// first heading's words.
-    pub fn section(&self, heading: &str) -> Section<'_> {
-        let mut section = Section::default();
-        let mut here = false;
-        for paragraph in self.text.split("\n\n").map(str::trim) {
-            if paragraph.starts_with('#') {
-                here = paragraph.trim_start_matches('#').trim() == heading;
-            } else if here && paragraph.starts_with('>') {
-                section.slower.push(paragraph);
-            } else if here {
-                section.text.push(paragraph);
-            }
-        }
-        section
+    /// The paragraphs before the first section: what the lesson is about.
+    pub fn about(&self) -> Vec<&'static str> {
+        let (about, _) = self.text.split_once("\n## ").unwrap_or((self.text, ""));
+        about.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.starts_with('#')).collect()
+    }
+
+    /// The section of a kernel; empty where there is none.
+    pub fn section(&self, kernel: &str) -> Section<'_> {
+        let mut sections = self.text.split("\n## ").skip(1);
+        let section = sections.find_map(|section| section.strip_prefix(kernel)?.strip_prefix('\n'));
+        let paragraphs = section.unwrap_or_default().split("\n\n").map(str::trim).filter(|text| !text.is_empty());
+        let (slower, text) = paragraphs.partition(|paragraph| paragraph.starts_with('>'));
+        Section { text, slower }
     }
 
     /// What a rung asks of the device and the shape, in words, for where it can't be used.
@@ -285,7 +283,7 @@ mod tests {
     fn every_rung_has_its_words_and_no_plan_has_a_rung() {
         let chosen: Vec<&str> = crate::kernels().iter().map(|kernel| kernel.name).collect();
         for lesson in LESSONS {
-            assert!(!lesson.section(lesson.name).text.is_empty(), "{} says what it is about", lesson.name);
+            assert!(!lesson.about().is_empty(), "{} says what it is about", lesson.name);
             for rung in lesson.rungs {
                 assert!(!lesson.section(rung.name).text.is_empty(), "{}: a section `{}`", lesson.path, rung.name);
                 assert!(!chosen.contains(&rung.name), "{} is among an op's kernels", rung.name);
@@ -293,7 +291,7 @@ mod tests {
             let op = (lesson.cases)().into_iter().next().expect("a case");
             assert_eq!(op.name(), lesson.op);
             let names: Vec<_> = lesson.rungs.iter().chain(&op.kernels()).map(|kernel| kernel.name).collect();
-            for kernel in op.kernels().iter().filter(|kernel| kernel.name != op.name()) {
+            for kernel in op.kernels() {
                 assert!(!lesson.section(kernel.name).text.is_empty(), "{}: `{}`", lesson.path, kernel.name);
             }
             let headings = lesson.text.lines().filter_map(|line| line.strip_prefix("## "));
@@ -308,9 +306,10 @@ mod tests {
         let text =
             "# one\n\nIntroduction\nof two lines.\n\n## a\n\nFirst.\n\n> Slow\n> here.\n\nSecond.\n\n## b\n\nB.\n";
         let lesson = Lesson { name: "one", op: "", rungs: &[], path: "", text, cases: Vec::new };
-        assert_eq!(lesson.section("one").text, ["Introduction\nof two lines."]);
+        assert_eq!(lesson.about(), ["Introduction\nof two lines."]);
         let a = lesson.section("a");
         assert_eq!((a.text, a.slower), (vec!["First.", "Second."], vec!["> Slow\n> here."]));
-        assert_eq!(lesson.section("c"), Section::default());
+        assert_eq!(lesson.section("b").text, ["B."]);
+        assert_eq!(lesson.section("one"), Section::default());
     }
 }

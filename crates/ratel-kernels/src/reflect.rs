@@ -92,13 +92,15 @@ pub fn whats_wrong(kernel: &Kernel, schedule: &Schedule, options: &Options) -> O
         Err(error) => Some(wrong(&linked, error.location(wgsl)?, error.message().to_owned())),
         Ok(module) => {
             let error = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).err()?;
-            let mut why = error.to_string();
+            // what goes wrong in a function is told from the outside in; where that is, the place says
+            let mut causes = vec![error.to_string()];
             let mut cause = std::error::Error::source(error.as_inner());
             while let Some(next) = cause {
-                why += &format!(": {next}");
+                causes.push(next.to_string());
                 cause = next.source();
             }
-            let why = why.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            let told = causes.len().saturating_sub(2);
+            let why = causes[told..].join(": ").lines().map(str::trim).collect::<Vec<_>>().join(" ");
             Some(wrong(&linked, error.location(wgsl)?, why))
         }
     }

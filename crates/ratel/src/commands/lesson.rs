@@ -228,12 +228,15 @@ fn compare(rungs: &mut [Rung], roof: &Roof) {
         let best = roof.attainable(entrant.cost.flops, entrant.cost.bytes);
         *of_roof = best.seconds / *median;
         *bound = best.bound.to_string();
+        // of what was timed once or twice no spread is known
+        let few = entrant.timing.is_some_and(|timing| timing.seconds.runs < 3);
+        let own_noise = if few { spread.max(0.1) } else { *spread };
         if let Some((number, time, noise)) = last {
             let ratio = time / *median;
             *before = Some((number, ratio));
-            *certain = (ratio.max(1.0 / ratio) - 1.0) > 2.0 * (noise + *spread);
+            *certain = (ratio.max(1.0 / ratio) - 1.0) > 2.0 * (noise + own_noise);
         }
-        last = Some((rung.number, *median, *spread));
+        last = Some((rung.number, *median, own_noise));
     }
 }
 

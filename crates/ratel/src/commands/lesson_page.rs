@@ -4,7 +4,7 @@ use super::lesson::{Climb, Outcome, Rung, blame};
 use crate::Failure;
 use crate::terminal::{Ink, width, wrap};
 use crate::units::{percent, seconds, si};
-use ratel_engine::EngineError;
+use ratel_engine::{EngineError, Entrant, Roof};
 use ratel_kernels::lessons::Section;
 use ratel_tensor::Elem;
 use similar::{ChangeTag, TextDiff};
@@ -19,11 +19,11 @@ pub(crate) fn print_head(climb: &Climb) {
     let ink = Ink::new();
     println!("{}", ink.bold(&format!("ratel lesson {}", climb.lesson.name)));
     println!();
-    for paragraph in climb.lesson.section(climb.lesson.name).text {
+    for paragraph in climb.lesson.about() {
         print_paragraph(paragraph, "");
     }
     let bytes: f64 = climb.op.operands().iter().map(|operand| operand.touched as f64 * 4.0).sum();
-    let plain = ratel_engine::Roof { matrix_flops: None, ..climb.roof.clone() };
+    let plain = Roof { matrix_flops: None, ..climb.roof.clone() };
     let best = plain.attainable(climb.op.flops(), bytes);
     println!("Here: --shape {}", climb.shape);
     println!("      {} on {} in f32", si(climb.op.flops(), "FLOP"), si(bytes, "B"));
@@ -72,16 +72,23 @@ pub(crate) fn print_rung(climb: &Climb, rung: &Rung, whole: bool) -> Result<(), 
     }
     match &rung.outcome {
         Outcome::Skipped(needs) => println!("   {}: it needs {needs}", ink.bold("Skipped")),
-        Outcome::Failed(why) => println!("   {}: {why}", ink.red("It does not run")),
+        Outcome::Failed(why) => {
+            println!("   {}", ink.red("It does not run"));
+            why.split("; the line is ").for_each(|line| println!("      {line}"));
+        }
         Outcome::Wrong(check) => {
             println!("   {}: its result is not the twin's, so it was not timed", ink.red("Wrong"));
             blame(&climb.op, check).split("; ").for_each(|line| println!("      {line}"));
         }
         Outcome::Timed { entrant, median, spread, before, certain, of_roof, .. } => {
-            if let Some(check) = &entrant.check {
-                println!("   Checked: {:.1e} off its twin, where {:.0e} is allowed.", check.nmse, check.tolerance);
+            match &entrant.check {
+                Some(check) if check.nmse == 0.0 => println!("   Checked: the same as its twin, to the last bit."),
+                Some(check) => {
+                    println!("   Checked: {:.1e} off its twin, where {:.0e} is allowed.", check.nmse, check.tolerance)
+                }
+                None => {}
             }
-            let time = format!("{} +- {}", seconds(*median), percent(*spread));
+            let time = format!("{} {}", seconds(*median), noise(entrant, *spread));
             let rate = si(entrant.cost.flops / median, "FLOP/s");
             println!("   Timed: {}, {rate}, {} of the roof.", ink.bold(&time), percent(*of_roof));
             if let Some((number, ratio)) = before {
@@ -91,12 +98,21 @@ pub(crate) fn print_rung(climb: &Climb, rung: &Rung, whole: bool) -> Result<(), 
                 if slower_here {
                     println!();
                     slower.iter().for_each(|paragraph| print_paragraph(&paragraph.replace('>', " "), "   "));
+                    return Ok(());
                 }
             }
         }
     }
     println!();
     Ok(())
+}
+
+/// How far repeated measurements lay apart, if there were several.
+fn noise(entrant: &Entrant, spread: f64) -> String {
+    match entrant.timing.map_or(0, |timing| timing.seconds.runs) {
+        0 | 1 => "once".to_owned(),
+        _ => format!("+- {}", percent(spread)),
+    }
 }
 
 /// A ratio in words.
@@ -185,7 +201,7 @@ pub(crate) fn print_table(climb: &Climb) {
                 println!(
                     "{head} {:>9} {:>6} {ratio:>14} {:>13} {:>10} {:>8}",
                     seconds(*median),
-                    percent(*spread),
+                    noise(entrant, *spread).trim_start_matches("+- "),
                     si(entrant.cost.flops / median, "FLOP/s"),
                     si(entrant.cost.bytes / median, "B/s"),
                     percent(*of_roof),
@@ -203,6 +219,7 @@ pub(crate) fn print_table(climb: &Climb) {
         let ratio = time(first) / time(last);
         println!("{} is {ratio:.1} times as fast as {}", last.kernel.name, first.kernel.name);
     }
-    println!();
-    println!("Change a rung yourself: ratel lesson {} --copy DIR", climb.lesson.name);
+    if !climb.checked {
+        println!("\nChange a rung yourself: ratel lesson {} --copy DIR", climb.lesson.name);
+    }
 }

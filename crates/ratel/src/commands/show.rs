@@ -83,8 +83,9 @@ pub(crate) fn run(args: ShowArgs) -> Result<(), Failure> {
         left.extend(body.map(|(number, line)| Cell::Line(*number, line.clone())));
     }
     let mut right = Vec::new();
-    for excerpt in &twin {
-        right.push(Cell::Title(rust_file(excerpt)));
+    for (i, excerpt) in twin.iter().enumerate() {
+        let same_file = i > 0 && twin[i - 1].module == excerpt.module;
+        right.push(Cell::Title(if same_file { String::new() } else { rust_file(excerpt) }));
         right.extend(numbered(excerpt.text, excerpt.line).into_iter().map(|(number, line)| Cell::Line(number, line)));
     }
     if side {
