@@ -67,8 +67,8 @@ fn bare(line: &str) -> String {
     };
     let mut after_figure = false;
     let words = line.split_whitespace().filter(|word| {
-        let is_figure = word.contains(|c: char| c.is_ascii_digit()) || ["inf", "-inf", "nan"].contains(word);
-        let keep = !is_figure && !(after_figure && is_unit(word));
+        let is_figure = word.contains(|c: char| c.is_ascii_digit()) || ["inf", "-inf", "nan", "once"].contains(word);
+        let keep = !(is_figure || after_figure && is_unit(word));
         after_figure = is_figure;
         keep
     });

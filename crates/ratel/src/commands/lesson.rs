@@ -120,6 +120,9 @@ pub(crate) fn run(args: LessonArgs) -> Result<(), Failure> {
     }
 }
 
+/// Rungs, each with how it does the op, where it can.
+type Ladder = Vec<(Rung, Option<Choice>)>;
+
 fn climb_it(lesson: &'static Lesson, args: &LessonArgs) -> Result<Climb, Failure> {
     let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?;
     let Some(info) = engine.device() else {
@@ -134,7 +137,7 @@ fn climb_it(lesson: &'static Lesson, args: &LessonArgs) -> Result<Climb, Failure
     let half = (info.f16 && !full.software).then(|| engine.target_stored(Elem::F16, WeightStorage::F16)).transpose()?;
 
     let spinner = progress::spinner();
-    let result = (|| -> Result<(Roof, Vec<(Rung, Option<Choice>)>), Failure> {
+    let result = (|| -> Result<(Roof, Ladder), Failure> {
         let mut tell = |what: &str| spinner.set_message(format!("the roof: {what}"));
         let roof = match &args.shaders {
             None => Roof::cached(&engine, &mut tell)?,
@@ -182,7 +185,7 @@ fn rung(number: usize, kernel: &'static Kernel, elem: Elem, shipped: bool) -> Ru
 }
 
 /// The lesson's own rungs, with how they do the op where they can.
-fn made_for_the_lesson(lesson: &'static Lesson, op: &Op, target: &Target) -> Vec<(Rung, Option<Choice>)> {
+fn made_for_the_lesson(lesson: &'static Lesson, op: &Op, target: &Target) -> Ladder {
     let of = |(number, kernel): (usize, &&'static Kernel)| {
         let choice = (kernel.schedule)(op, target).map(|schedule| Choice { kernel, schedule });
         let mut rung = rung(number, kernel, Elem::F32, false);

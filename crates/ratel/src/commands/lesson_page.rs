@@ -215,7 +215,7 @@ pub(crate) fn print_table(climb: &Climb) {
         _ => 0.0,
     };
     let mut all = climb.rungs.iter().filter(timed);
-    if let (Some(first), Some(last)) = (all.next(), all.last()) {
+    if let (Some(first), Some(last)) = (all.next(), all.next_back()) {
         let ratio = time(first) / time(last);
         println!("{} is {ratio:.1} times as fast as {}", last.kernel.name, first.kernel.name);
     }
