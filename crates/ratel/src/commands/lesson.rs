@@ -124,6 +124,8 @@ pub(crate) fn run(args: LessonArgs) -> Result<(), Failure> {
 type Ladder = Vec<(Rung, Option<Choice>)>;
 
 fn climb_it(lesson: &'static Lesson, args: &LessonArgs) -> Result<Climb, Failure> {
+    // a shape that makes no sense is refused before a device is opened
+    let asked = args.shape.as_deref().map(|text| shape::op(lesson.op, text)).transpose()?;
     let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?;
     let Some(info) = engine.device() else {
         let why = "a lesson runs kernels, and the CPU twins have none; it needs a GPU, or a software driver such as \
@@ -132,7 +134,7 @@ fn climb_it(lesson: &'static Lesson, args: &LessonArgs) -> Result<Climb, Failure
     };
     let full = engine.target_stored(Elem::F32, WeightStorage::F32)?;
     let shape = args.shape.clone().unwrap_or_else(|| usual_shape(lesson.name, full.software).to_owned());
-    let op = shape::op(lesson.op, &shape)?;
+    let op = asked.map_or_else(|| shape::op(lesson.op, &shape), Ok)?;
     // on a GPU plans compute in half precision where they can, which is a step of its own
     let half = (info.f16 && !full.software).then(|| engine.target_stored(Elem::F16, WeightStorage::F16)).transpose()?;
 
