@@ -1,5 +1,6 @@
 //! Every kernel in every form that some device gets, without any device.
 
+use ratel_kernels::lessons::{self, LESSONS};
 use ratel_kernels::{Choice, Limits, Op, Options, Shaders, Target, kernels_of, link, variants};
 use std::collections::HashSet;
 
@@ -43,16 +44,30 @@ pub struct Variant {
     pub wgsl: String,
 }
 
-/// Every kernel that is chosen for any case of any op on any target, in all combinations of element types, with
+/// The cases of every op and of every lesson.
+pub fn cases() -> Vec<Op> {
+    let mut all = Op::all_cases();
+    all.extend(LESSONS.iter().flat_map(|lesson| (lesson.cases)()));
+    all
+}
+
+/// Every kernel that can do `op` on `target`, rungs of lessons after the op's own.
+pub fn choices(op: &Op, target: &Target) -> Vec<Choice> {
+    let mut all = kernels_of(op, target);
+    all.extend(lessons::choices(op, target));
+    all
+}
+
+/// Every kernel that can do any case of any op on any target, in all combinations of element types, with
 /// immediates and without. What differs only in the numbers in `Params` is there once, for the target that offers least.
 pub fn every_variant() -> Vec<Variant> {
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    let cases = Op::all_cases();
+    let cases = cases();
     for (device, f16) in targets().into_iter().flat_map(|target| [(target, false), (target, true)]) {
         for (elem, weight) in variants(f16) {
             let target = Target { elem, weight, f16, ..device };
-            let choices = cases.iter().flat_map(|op| kernels_of(op, &target).into_iter().map(move |c| (op, c)));
+            let choices = cases.iter().flat_map(|op| choices(op, &target).into_iter().map(move |c| (op, c)));
             for ((op, choice), immediates) in choices.flat_map(|c| [(c.clone(), true), (c, false)]) {
                 let options = Options { elem, weight, immediates, unroll: true, shaders: Shaders::Embedded };
                 let wgsl = link(choice.kernel, &choice.schedule, &options);

@@ -7,9 +7,11 @@
 //! - `images`: `batch`, or `m / image_rows` for a matrix product,
 //! - `chunks`: `pixels / chunk`, rounded up.
 
-use ratel_kernels::{Choice, Limits, Op, Operand, Param, Role, Target, WeightStorage, kernels, kernels_of};
+use ratel_kernels::lessons::LESSONS;
+use ratel_kernels::{Choice, Limits, Op, Operand, Param, Role, Target, WeightStorage, kernels};
 use ratel_tensor::Elem;
 use ratel_tests::repository::root;
+use ratel_tests::variants::{cases, choices};
 use std::collections::HashMap;
 
 /// A tensor's row in a header.
@@ -110,7 +112,7 @@ fn declared(source: &str) -> Vec<(&str, &str)> {
 #[test]
 fn headers_have_their_parts_and_name_every_binding() {
     let mut failures = Vec::new();
-    for kernel in kernels() {
+    for kernel in kernels().into_iter().chain(LESSONS.iter().flat_map(|lesson| lesson.rungs.iter().copied())) {
         let header = Header::of(kernel.source);
         let mut demand = |held: bool, why: String| {
             if !held {
@@ -155,8 +157,8 @@ fn headers_give_the_shapes_and_the_cost_of_the_rust_half() {
     let (elem, weight) = (Elem::F16, WeightStorage::F16);
     let cooperative = Target { elem, weight, cooperative: Some(16), limits, ..gpu };
     let targets = [Target::PLAIN, software, gpu, cooperative];
-    for (op, target) in Op::all_cases().iter().flat_map(|op| targets.map(|t| (op, t))) {
-        for choice in kernels_of(op, &target) {
+    for (op, target) in cases().iter().flat_map(|op| targets.map(|t| (op, t))) {
+        for choice in choices(op, &target) {
             checked += 1;
             failures.extend(disagreements(op, &choice).into_iter().map(|why| format!("{}: {why}", choice.kernel.path)));
         }
@@ -180,8 +182,10 @@ fn disagreements(op: &Op, choice: &Choice) -> Vec<String> {
             found.push(format!("`{name}` is of no known type: {}", row.kind));
             continue;
         };
-        // a matrix product writes activations, or sums in f32
-        let fits = said == scalar(role) || (said == "Out" && ["Elem", "f32"].contains(&scalar(role)));
+        // a matrix product writes activations, or sums in f32; rungs of lessons are in f32 throughout
+        let fits = said == scalar(role)
+            || (said == "Out" && ["Elem", "f32"].contains(&scalar(role)))
+            || (said == "f32" && choice.kernel.path.starts_with("lessons/"));
         if !fits {
             found.push(format!("`{name}` holds {role:?}, {said} in the header"));
         }

@@ -1,6 +1,7 @@
 //! What ARCHITECTURE.md promises of the repository's own text and structure.
 
 use ratel_kernels::kernels;
+use ratel_kernels::lessons::LESSONS;
 use ratel_tests::repository::{Text, files, root};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -164,6 +165,25 @@ fn every_kernel_file_is_registered_under_its_name() {
     }
     let registered: BTreeSet<_> = kernels.iter().map(|kernel| kernel.path.to_owned()).collect();
     assert_eq!(registered, paths, "kernels that have no file in a family's folder");
+}
+
+/// A lesson's rungs are files of a folder of their own, and no op has one of them among its kernels.
+#[test]
+fn every_file_of_a_lesson_is_one_of_its_rungs() {
+    let kernels = kernels();
+    let mut files: Vec<Text> = files("shaders/lessons", "wgsl");
+    for lesson in LESSONS {
+        assert_eq!(lesson.text, std::fs::read_to_string(root().join("shaders").join(lesson.path)).expect(lesson.path));
+        for (number, rung) in (1..).zip(lesson.rungs) {
+            let at = files.iter().position(|file| file.path == format!("shaders/{}", rung.path));
+            let file = files.swap_remove(at.unwrap_or_else(|| panic!("{}: no such file", rung.path)));
+            assert_eq!((rung.name, rung.source), (file.stem(), file.text.as_str()), "{}", file.path);
+            assert!(file.text.contains(&format!("fn {}(", rung.name)), "{}: the entry point has its name", file.path);
+            assert!(rung.name.starts_with(&format!("{}_{number}_", lesson.name)), "{}: its place", file.path);
+            assert!(kernels.iter().all(|kernel| kernel.name != rung.name), "{}: a plan could choose it", file.path);
+        }
+    }
+    assert!(files.is_empty(), "no lesson has {}", files[0].path);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use naga::back::pipeline_constants::process_overrides;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
+use ratel_kernels::lessons::LESSONS;
 use ratel_kernels::{Language, Reflection, WeightStorage, kernels, reflect};
 use ratel_tensor::Elem;
 use ratel_tests::variants::{Variant, every_variant};
@@ -20,7 +21,8 @@ const PARAMS_BYTES: u32 = 128;
 fn every_variant_is_valid_and_translates() {
     let variants = every_variant();
     let used: BTreeSet<_> = variants.iter().map(|variant| variant.choice.kernel.name).collect();
-    let all: BTreeSet<_> = kernels().into_iter().map(|kernel| kernel.name).collect();
+    let rungs = LESSONS.iter().flat_map(|lesson| lesson.rungs.iter().copied());
+    let all: BTreeSet<_> = kernels().into_iter().chain(rungs).map(|kernel| kernel.name).collect();
     assert_eq!(used, all, "every kernel is chosen for some case on some target");
 
     let workers = thread::available_parallelism().map_or(1, usize::from);

@@ -30,8 +30,32 @@ pub struct Check {
     pub compared: usize,
     /// Bytes written outside the output.
     pub stray: usize,
+    /// What is wrong where, if the kernel did not pass.
+    pub wrong: Option<Wrong>,
     /// Time of one run, submission and wait included, compilation not.
     pub time: Duration,
+}
+
+/// Where a result is not the twin's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wrong {
+    /// Values that are off by more than a thousandth of the largest.
+    pub count: usize,
+    /// The first of them.
+    pub first: Difference,
+    /// The one that is off most.
+    pub worst: Difference,
+}
+
+/// A value of an output, and what it should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// Its number in the output.
+    pub index: usize,
+    /// What the kernel wrote; not a number where it wrote nothing.
+    pub found: f32,
+    /// What the twin wrote.
+    pub expected: f32,
 }
 
 impl Check {
@@ -205,7 +229,8 @@ impl<'a> Trial<'a> {
         let found = read_values(&output, self.target, &after[inside]);
         let (nmse, max_abs, scale, compared) = compare(&found, &self.expected);
         let tolerance = self.op.tolerance(self.target.elem);
-        let check = Check { kernel: choice.kernel.name, nmse, max_abs, scale, tolerance, compared, stray, time };
+        let wrong = (nmse > tolerance).then(|| wrong(&found, &self.expected, scale)).flatten();
+        let check = Check { kernel: choice.kernel.name, nmse, max_abs, scale, tolerance, compared, stray, wrong, time };
         let timed = !budget.is_zero() && check.passed();
         let timing = timed.then(|| engine.time(self.op, Some(choice), self.target, &regions, budget)).transpose()?;
         Ok((check, timing))
@@ -234,6 +259,26 @@ pub(crate) fn compare(found: &[f32], expected: &[f32]) -> (f64, f64, f64, usize)
         (d, s) => d / s,
     };
     (nmse, max_abs, scale, compared)
+}
+
+/// Where a result is off by more than a thousandth of `scale`; `None` where it is nowhere off by that much.
+fn wrong(found: &[f32], expected: &[f32], scale: f64) -> Option<Wrong> {
+    let off = |(found, expected): (f32, f32)| match f64::from(found) - f64::from(expected) {
+        _ if found.is_nan() && expected.is_nan() => 0.0,
+        difference if difference.is_finite() => difference.abs(),
+        _ => f64::INFINITY,
+    };
+    let pairs = found.iter().copied().zip(expected.iter().copied());
+    let mut wrong: Option<Wrong> = None;
+    for (index, (found, expected)) in pairs.enumerate().filter(|(_, pair)| off(*pair) > 1e-3 * scale) {
+        let here = Difference { index, found, expected };
+        let so_far = wrong.get_or_insert(Wrong { count: 0, first: here, worst: here });
+        so_far.count += 1;
+        if off((found, expected)) > off((so_far.worst.found, so_far.worst.expected)) {
+            so_far.worst = here;
+        }
+    }
+    wrong
 }
 
 /// The first contents of an output: not a number in each value, or arbitrary bytes.

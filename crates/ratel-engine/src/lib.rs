@@ -33,14 +33,14 @@ mod weights;
 
 pub use buffer::Buffer;
 pub use cache::cache_folder;
-pub use check::{Check, Row, selftest};
+pub use check::{Check, Difference, Row, Wrong, selftest};
 pub use device::{CooperativeMatrix, DeviceChoice, DeviceInfo, DeviceKind};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use memory::MemoryUse;
 pub use point::Point;
 pub use profile::Profile;
-pub use race::{Entrant, race};
+pub use race::{Entrant, climb, race};
 pub use roof::{Attainable, Bound, Probe, Roof};
 pub use session::{Hooks, Loading, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};

@@ -2,7 +2,7 @@
 
 use crate::EngineError;
 use crate::gpu::Gpu;
-use ratel_kernels::{Choice, Options, Reflection, Target, WeightStorage, link, reflect};
+use ratel_kernels::{Choice, Options, Reflection, Target, WeightStorage, Wrong, link, reflect, whats_wrong};
 use ratel_tensor::Elem;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,7 +83,15 @@ impl Gpu {
             shaders: self.options.shaders.clone(),
         };
         let wgsl = link(kernel, schedule, &options)?;
-        let mut reflection = reflect(kernel.path, &wgsl).map_err(EngineError::Shader)?;
+        // the user may have written the kernel: say what is wrong with it, not with us
+        let blame = |why: String| match whats_wrong(kernel, schedule, &options) {
+            Some(Wrong { path, line, column, text, why }) => {
+                let (file, text) = (self.options.shaders.file(&path), text.trim());
+                EngineError::Shader(format!("{file}:{line}:{column}: {why}; the line is `{text}`"))
+            }
+            None => EngineError::Shader(why),
+        };
+        let mut reflection = reflect(&self.options.shaders.file(kernel.path), &wgsl).map_err(blame)?;
         reflection.module = Default::default(); // large, and of no use from here on
 
         let compiled = self.guarded(kernel.path, || {
@@ -113,8 +121,7 @@ impl Gpu {
             Ok((raw, operands_layout, params_layout)) => {
                 Ok(Pipeline { raw, operands_layout, params_layout, reflection })
             }
-            // the user may have written the kernel: say what is wrong with it, not with us
-            Err(EngineError::Validation { what, why }) => Err(EngineError::Shader(format!("{what}: {why}"))),
+            Err(EngineError::Validation { what, why }) => Err(blame(format!("{what}: {why}"))),
             Err(other) => Err(other),
         }
     }

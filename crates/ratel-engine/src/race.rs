@@ -3,7 +3,7 @@
 use crate::check::{Check, Trial};
 use crate::time::Timing;
 use crate::{Engine, EngineError};
-use ratel_kernels::{Cost, Op, Role, Target, WeightStorage, choose, kernels_of, variants};
+use ratel_kernels::{Choice, Cost, Op, Role, Target, WeightStorage, choose, kernels_of, variants};
 use ratel_tensor::Elem;
 use std::time::Duration;
 
@@ -50,6 +50,36 @@ pub fn race<'a>(
         Ok(entrants) => entrants,
         Err(error) => vec![Err(error)],
     })
+}
+
+/// Runs kernels on one op, one after the other: each is checked on random operands, the same for all, and if it passes is
+/// timed for some `budget`. Lazy, but for the right answer, which is computed first. A kernel that can't be compiled is an
+/// error in its own place, and the next one follows.
+///
+/// # Errors
+/// On the CPU twins, which have no kernels; if there is no room for the operands.
+pub fn climb<'a>(
+    engine: &'a Engine,
+    op: &'a Op,
+    target: &'a Target,
+    choices: &'a [Choice],
+    budget: Duration,
+) -> Result<impl Iterator<Item = Result<Entrant, EngineError>> + 'a, EngineError> {
+    let trial = Trial::new(op, target, 0)?;
+    let best = choose(op, target).map(|choice| choice.kernel.name);
+    let weighs = op.operands().iter().any(|operand| operand.role == Role::Weight);
+    Ok(choices.iter().map(move |choice| {
+        let (check, timing) = trial.run_and_time(engine, choice, budget)?;
+        Ok(Entrant {
+            kernel: check.kernel,
+            elem: target.elem,
+            weight: weighs.then_some(target.weight),
+            chosen: best == Some(check.kernel),
+            cost: op.cost(target),
+            check: Some(check),
+            timing,
+        })
+    }))
 }
 
 fn variant(

@@ -65,6 +65,22 @@ pub enum Shaders {
 }
 
 impl Shaders {
+    /// The file that a text is read from: `path` below the directory where it is there, else below `shaders/`.
+    pub fn file(&self, path: &str) -> String {
+        match self {
+            Shaders::Directory(root) if root.join(path).exists() => root.join(path).display().to_string(),
+            _ => format!("shaders/{path}"),
+        }
+    }
+
+    /// A kernel's own text.
+    ///
+    /// # Errors
+    /// An unreadable file of a shader directory.
+    pub fn of_kernel(&self, kernel: &Kernel) -> Result<Cow<'static, str>, LinkError> {
+        Ok(self.text(kernel.path, Some(kernel.source))?.unwrap_or_default())
+    }
+
     fn text(&self, path: &str, embedded: Option<&'static str>) -> Result<Option<Cow<'static, str>>, LinkError> {
         if let Shaders::Directory(root) = self {
             let file = root.join(Path::new(path));
@@ -117,8 +133,34 @@ const LIB: &[(&str, &str)] = &[
 /// # Errors
 /// An import that leads nowhere, a `// unroll` that can't be obeyed, an unreadable file of a shader directory.
 pub fn link(kernel: &Kernel, schedule: &Schedule, options: &Options) -> Result<String, LinkError> {
-    let mut linker = Linker { options, schedule, out: String::new(), queue: Vec::new() };
-    let text = options.shaders.text(kernel.path, Some(kernel.source))?.unwrap_or_default();
+    Ok(link_with_places(kernel, schedule, options)?.wgsl)
+}
+
+/// A linked kernel, and where its lines are from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The module.
+    pub wgsl: String,
+    /// The files it is made of, by their paths below `shaders/`, each with the module's line that its first line is, from
+    /// 1. What comes after them all are the extents, under an empty path.
+    pub files: Vec<(String, usize)>,
+}
+
+impl Linked {
+    /// The file that a line of the module is from, and its number there; both count from 1.
+    pub fn place(&self, line: usize) -> (&str, usize) {
+        let file = self.files.iter().rev().find(|(_, first)| *first <= line);
+        file.map_or(("", line), |(path, first)| (path.as_str(), line + 1 - first))
+    }
+}
+
+/// Like [`link`], with where each line is from.
+///
+/// # Errors
+/// Those of [`link`].
+pub fn link_with_places(kernel: &Kernel, schedule: &Schedule, options: &Options) -> Result<Linked, LinkError> {
+    let mut linker = Linker { options, schedule, out: String::new(), queue: Vec::new(), files: Vec::new() };
+    let text = options.shaders.of_kernel(kernel)?;
     linker.append(kernel.path, &text)?;
     let mut seen = BTreeSet::new();
     while let Some(Import { name, importer, line }) = linker.queue.pop() {
@@ -131,10 +173,11 @@ pub fn link(kernel: &Kernel, schedule: &Schedule, options: &Options) -> Result<S
             linker.append(&path, &text)?;
         }
     }
+    linker.begin("");
     for (name, value) in &schedule.extents {
         linker.out.push_str(&format!("const {name} = {value}u;\n"));
     }
-    Ok(linker.out)
+    Ok(Linked { wgsl: linker.out, files: linker.files })
 }
 
 struct Import {
@@ -148,9 +191,15 @@ struct Linker<'a> {
     schedule: &'a Schedule,
     out: String,
     queue: Vec<Import>,
+    files: Vec<(String, usize)>,
 }
 
 impl Linker<'_> {
+    /// Notes that the next line is the first of a file.
+    fn begin(&mut self, path: &str) {
+        self.files.push((path.to_owned(), self.out.lines().count() + 1));
+    }
+
     /// Appends one file, its imports commented out and put on the queue.
     fn append(&mut self, path: &str, text: &str) -> Result<(), LinkError> {
         let text = if self.options.unroll {
@@ -161,6 +210,7 @@ impl Linker<'_> {
         } else {
             Cow::Borrowed(text)
         };
+        self.begin(path);
         let native_f16 = self.options.elem == Elem::F16 || self.options.weight == WeightStorage::F16;
         for (i, line) in text.lines().enumerate() {
             let import = |name: &str| Import { name: name.to_owned(), importer: path.to_owned(), line: i + 1 };

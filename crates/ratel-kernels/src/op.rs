@@ -128,11 +128,11 @@ pub trait Operation {
 
 /// Declares [`Op`] and its way to the [`Operation`] inside.
 macro_rules! ops {
-    ($($(#[$doc:meta])* $variant:ident($type:path),)*) => {
+    ($($(#[$doc:meta])* $variant:ident($module:ident::$type:ident),)*) => {
         /// An operation with all its sizes: what is computed, not how.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Op {
-            $($(#[$doc])* $variant($type),)*
+            $($(#[$doc])* $variant(crate::$module::$type),)*
         }
 
         impl std::ops::Deref for Op {
@@ -144,8 +144,8 @@ macro_rules! ops {
             }
         }
 
-        $(impl From<$type> for Op {
-            fn from(op: $type) -> Op {
+        $(impl From<crate::$module::$type> for Op {
+            fn from(op: crate::$module::$type) -> Op {
                 Op::$variant(op)
             }
         })*
@@ -154,66 +154,70 @@ macro_rules! ops {
             /// The cases of every op: the models' own shapes, and odd ones.
             pub fn all_cases() -> Vec<Op> {
                 let mut cases = Vec::new();
-                $(cases.extend(<$type>::cases().into_iter().map(Op::from));)*
+                $(cases.extend(crate::$module::$type::cases().into_iter().map(Op::from));)*
                 cases
             }
         }
+
+        /// The text of each op's module, by the module's name: what this program was built from.
+        pub(crate) const MODULES: &[(&str, &str)] =
+            &[$((stringify!($module), include_str!(concat!(stringify!($module), ".rs"))),)*];
     };
 }
 
 ops! {
     /// Product with a layer's matrix.
-    Matmul(crate::matmul::Matmul),
+    Matmul(matmul::Matmul),
     /// Convolution.
-    Conv2d(crate::conv2d::Conv2d),
+    Conv2d(conv2d::Conv2d),
     /// The end of a matrix product in parts.
-    SumParts(crate::sum_parts::SumParts),
+    SumParts(sum_parts::SumParts),
     /// First half of a group norm.
-    GroupNormStats(crate::group_norm_stats::GroupNormStats),
+    GroupNormStats(group_norm_stats::GroupNormStats),
     /// Second half of a group norm.
-    GroupNorm(crate::group_norm::GroupNorm),
+    GroupNorm(group_norm::GroupNorm),
     /// Layer norm.
-    LayerNorm(crate::layer_norm::LayerNorm),
+    LayerNorm(layer_norm::LayerNorm),
     /// Attention.
-    Attention(crate::attention::Attention),
+    Attention(attention::Attention),
     /// GEGLU.
-    Geglu(crate::geglu::Geglu),
+    Geglu(geglu::Geglu),
     /// SiLU, GELU, quick GELU.
-    Activation(crate::activation::Activation),
+    Activation(activation::Activation),
     /// Sum, with the second operand repeated as need be.
-    Add(crate::add::Add),
+    Add(add::Add),
     /// Token embedding.
-    Embedding(crate::embedding::Embedding),
+    Embedding(embedding::Embedding),
     /// Rows by number.
-    IndexSelect(crate::index_select::IndexSelect),
+    IndexSelect(index_select::IndexSelect),
     /// Timestep embedding.
-    TimeEmbedding(crate::time_embedding::TimeEmbedding),
+    TimeEmbedding(time_embedding::TimeEmbedding),
     /// Concatenation along the channels.
-    Concat(crate::concat::Concat),
+    Concat(concat::Concat),
     /// Enlargement.
-    Upsample(crate::upsample::Upsample),
+    Upsample(upsample::Upsample),
     /// A sampler's update.
-    Combine(crate::combine::Combine),
+    Combine(combine::Combine),
     /// Classifier-free guidance.
-    Guidance(crate::guidance::Guidance),
+    Guidance(guidance::Guidance),
     /// Latents into a model.
-    ScaleLatents(crate::scale_latents::ScaleLatents),
+    ScaleLatents(scale_latents::ScaleLatents),
     /// Latents of a picture.
-    Posterior(crate::posterior::Posterior),
+    Posterior(posterior::Posterior),
     /// A picture as bytes.
-    Rgb8(crate::rgb8::Rgb8),
+    Rgb8(rgb8::Rgb8),
     /// Activations as `f32`.
-    ToVector(crate::to_vector::ToVector),
+    ToVector(to_vector::ToVector),
     /// How fast memory is copied.
-    RoofCopy(crate::roof_copy::RoofCopy),
+    RoofCopy(roof_copy::RoofCopy),
     /// How fast a device multiplies and adds.
-    RoofFma(crate::roof_fma::RoofFma),
+    RoofFma(roof_fma::RoofFma),
     /// How fast a device multiplies cooperative matrices.
-    RoofMatrix(crate::roof_matrix::RoofMatrix),
+    RoofMatrix(roof_matrix::RoofMatrix),
     /// How fast workgroup memory is read.
-    RoofWorkgroup(crate::roof_workgroup::RoofWorkgroup),
+    RoofWorkgroup(roof_workgroup::RoofWorkgroup),
     /// What a dispatch costs by itself.
-    RoofEmpty(crate::roof_empty::RoofEmpty),
+    RoofEmpty(roof_empty::RoofEmpty),
 }
 
 impl Op {

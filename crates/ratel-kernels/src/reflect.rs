@@ -1,3 +1,6 @@
+use crate::linker::{Linked, Options, link_with_places};
+use crate::{Kernel, Schedule};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
 
 /// One storage buffer of a linked kernel.
@@ -63,6 +66,50 @@ pub fn reflect(path: &str, wgsl: &str) -> Result<Reflection, String> {
     reflection.overrides = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
     reflection.module = module;
     Ok(reflection)
+}
+
+/// What is wrong with a kernel's text, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The file, below `shaders/`.
+    pub path: String,
+    /// The line in it, from 1.
+    pub line: usize,
+    /// The place in the line, from 1.
+    pub column: usize,
+    /// What the line says.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// The first mistake in a kernel's text, in the file that it is in; `None` where naga finds none, or none with a place.
+/// Loops are not written out for it, so that every line is where it was written.
+pub fn whats_wrong(kernel: &Kernel, schedule: &Schedule, options: &Options) -> Option<Wrong> {
+    let linked = link_with_places(kernel, schedule, &Options { unroll: false, ..options.clone() }).ok()?;
+    let wgsl = &linked.wgsl;
+    match naga::front::wgsl::parse_str(wgsl) {
+        Err(error) => Some(wrong(&linked, error.location(wgsl)?, error.message().to_owned())),
+        Ok(module) => {
+            let error = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).err()?;
+            // what goes wrong in a function is told from the outside in; where that is, the place says
+            let mut causes = vec![error.to_string()];
+            let mut cause = std::error::Error::source(error.as_inner());
+            while let Some(next) = cause {
+                causes.push(next.to_string());
+                cause = next.source();
+            }
+            let told = causes.len().saturating_sub(2);
+            let why = causes[told..].join(": ").lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            Some(wrong(&linked, error.location(wgsl)?, why))
+        }
+    }
+}
+
+fn wrong(linked: &Linked, at: naga::SourceLocation, why: String) -> Wrong {
+    let (path, line) = linked.place(at.line_number as usize);
+    let text = linked.wgsl.lines().nth(at.line_number as usize - 1).unwrap_or_default().to_owned();
+    Wrong { path: path.to_owned(), line, column: at.line_position as usize, text, why }
 }
 
 impl Reflection {

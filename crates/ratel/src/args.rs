@@ -1,21 +1,34 @@
 //! The command line.
 
 mod latent;
+mod learn;
 mod spaces;
 
 use crate::picture::Fit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use latent::{DecodeArgs, DenoiseArgs, DiffuseArgs, EncodeArgs, InterpolateArgs, Path, Space};
+pub(crate) use learn::{Layout, LessonArgs, ShowArgs, Variant};
 pub(crate) use spaces::CompareSpacesArgs;
 use std::path::PathBuf;
 
 /// Stable Diffusion on any GPU, every kernel a WGSL file that you can read, measure and check.
 #[derive(Debug, Parser)]
-#[command(name = "ratel", version, max_term_width = 100)]
+#[command(name = "ratel", version, max_term_width = 100, after_help = WHERE_TO_BEGIN)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// What the list of commands ends with.
+const WHERE_TO_BEGIN: &str = "\
+To draw:        ratel generate \"a red star\" -o star.png
+To understand:  ratel diffuse star.png       a picture drowns in noise
+                ratel denoise \"a red star\"   and a model finds one in it
+                ratel show group_norm        a kernel, and the same in Rust
+                ratel lesson matmul          from the naive kernel to a fast one
+To measure:     ratel selftest, ratel profile \"a red star\", ratel roofline
+
+Without --model everything runs with cub, the small model inside the program.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -50,6 +63,10 @@ pub(crate) enum Command {
     Roofline(RooflineArgs),
     /// List ops and kernels, or check and time the kernels of one op
     Kernels(KernelsArgs),
+    /// Show a kernel: its mathematics, its WGSL, and beside it the same in Rust
+    Show(ShowArgs),
+    /// Climb from a naive kernel to a fast one, each step explained, checked and timed on your device
+    Lesson(LessonArgs),
     /// Time the text encoder, a step of the UNet, the decoder, and a whole picture
     Bench(BenchArgs),
 }

@@ -17,6 +17,7 @@ mod progress;
 mod shape;
 mod sheet;
 mod tensors;
+mod terminal;
 mod units;
 
 use args::{Cli, Command};
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         Command::Profile(args) => commands::profile::run(args),
         Command::Roofline(args) => commands::roofline::run(args),
         Command::Kernels(args) => commands::kernels::run(args),
+        Command::Show(args) => commands::show::run(args),
+        Command::Lesson(args) => commands::lesson::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };
     match result {

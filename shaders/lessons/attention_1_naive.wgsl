@@ -1,0 +1,61 @@
+// attention_1_naive: y[i] = sum_j w_ij v[j] / sum_j w_ij    with    w_ij = exp(s_ij - m_i),    s_ij = scale q[i] . k[j]
+//
+//   q, y  (images, QUERIES, HEADS DIM)   f32   value d of head h is column h DIM + d
+//   k, v  (images, KEYS, HEADS DIM)      f32
+//
+// in each image and head, over all keys j; m_i is the greatest score of query i. Two passes over the keys: the first
+// finds the greatest score, the second computes every score again and sums.
+//
+// Grid    one invocation per (image, head, query), WG of them a workgroup
+// Cost    (4 DIM + 5) images HEADS QUERIES KEYS flop; reads q, k, v once at least, writes y once
+// Source  Vaswani et al. 2017, arXiv:1706.03762
+// Twin    crates/ratel-kernels/src/attention.rs
+
+import package::spec::{DIM};
+import package::lib::grid::workgroup_number;
+
+const WG = 64u;
+const LOWEST = -3.4e38;
+
+struct Params { batch: u32, heads: u32, dim: u32, queries: u32, keys: u32, scale: f32 }
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+fn score(query_at: u32, key_at: u32) -> f32 {
+    var sum = 0.0;
+    for (var d = 0u; d < DIM; d++) { sum += q[query_at + d] * k[key_at + d]; }
+    return sum * p.scale;
+}
+
+@compute @workgroup_size(WG)
+fn attention_1_naive(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = workgroup_number(wg, grid) * WG + lane;   // of (image, head, query)
+    let i = number % p.queries;
+    let h = number / p.queries % p.heads;
+    let image = number / p.queries / p.heads;
+    if image >= p.batch { return; }
+
+    let row = p.heads * p.dim;
+    let query_at = (image * p.queries + i) * row + h * p.dim;   // where the query begins
+    let key_at = image * p.keys * row + h * p.dim;              // where key 0 and value 0 begin
+
+    var greatest = LOWEST;
+    for (var j = 0u; j < p.keys; j++) { greatest = max(greatest, score(query_at, key_at + j * row)); }
+
+    var result: array<f32, DIM>;
+    var sum = 0.0;
+    for (var j = 0u; j < p.keys; j++) {
+        let weight = exp(score(query_at, key_at + j * row) - greatest);
+        sum += weight;
+        for (var d = 0u; d < DIM; d++) { result[d] += weight * v[key_at + j * row + d]; }
+    }
+    for (var d = 0u; d < DIM; d++) { y[query_at + d] = result[d] / sum; }
+}
