@@ -425,7 +425,7 @@ fn a_roof_is_measured_and_remembered() {
 fn kernels_are_listed_checked_and_timed() {
     let place = Place::new();
     let list = place.succeed(&["kernels", "-m", TINY, "--device", "cpu"]);
-    for part in ["matmul: y[m, n]", "shaders/conv/conv2d_tiled.wgsl", "any device", "m, n, k", "unet "] {
+    for part in ["matmul: y[l, m, n]", "shaders/conv/conv2d_tiled.wgsl", "any device", "m, n, k", "unet "] {
         assert!(list.contains(part), "{part} is missing: {list}");
     }
     let list = json(&place.succeed(&["kernels", "-m", TINY, "--device", "cpu", "--json"]));

@@ -9,9 +9,9 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::{Model, Space};
-use ratel_diffusion::pipeline::{self, latent_size};
+use ratel_diffusion::pipeline::{self, calls_together, latent_size};
 use ratel_engine::{Engine, Hooks, Summary};
-use ratel_graph::{Finished, Plan, PlanError, PlanOptions};
+use ratel_graph::{Finished, Plan, PlanError, PlanOptions, Step};
 use ratel_kernels::{Limits, Target};
 use serde_json::json;
 use std::path::Path;
@@ -57,7 +57,7 @@ struct Row {
     sample: [usize; 3],
     parameters: usize,
     step: Work,
-    /// Text encoder and, of latents, decoder.
+    /// Text encoder, what the UNet computes once for all steps, and, of latents, decoder.
     once: Work,
 }
 
@@ -65,6 +65,8 @@ struct Row {
 struct Bench<'a> {
     args: &'a CompareSpacesArgs,
     engine: &'a Engine,
+    /// Steps of a picture.
+    steps: usize,
     target: Target,
     /// The same without limits on buffers.
     unlimited: Target,
@@ -98,7 +100,7 @@ pub(crate) fn run(args: CompareSpacesArgs) -> Result<(), Failure> {
     let spinner = progress::spinner();
     let limits = Limits { binding_bytes: u64::MAX, buffer_bytes: u64::MAX, ..target.limits };
     let unlimited = Target { limits, ..target };
-    let bench = Bench { args: &args, engine: &engine, target, unlimited, options, spinner, stop: &stop };
+    let bench = Bench { args: &args, engine: &engine, steps, target, unlimited, options, spinner, stop: &stop };
     let rows = bench.rows(&mut networks, &sizes);
     bench.spinner.finish_and_clear();
     let rows = rows?;
@@ -149,7 +151,7 @@ impl Bench<'_> {
         let mut texts = Vec::new();
         for network in networks.iter_mut() {
             let model = &network.model;
-            texts.push(self.work(model, || model.text_graph(2, 1), "text encoder", None)?);
+            texts.push(self.work(model, || model.text_graph(2, 1), "text encoder", None)?[1]);
         }
         let mut rows = Vec::new();
         for side in sizes {
@@ -159,12 +161,14 @@ impl Bench<'_> {
                 // for the first size, that of the text encoder, which is soon told
                 let rate = network.rate.or_else(|| texts[i].rate());
                 let name = format!("{} at {side}x{side}", network.name);
-                let step = self.work(model, || model.unet_graph(2, h, w), &name, rate)?;
+                let calls = calls_together(self.steps, &self.options.rules);
+                let unet = || model.unet_graph_of_calls(calls, 2, h, w);
+                let [before, step] = self.work(model, unet, &name, rate)?;
                 let decoder = match model.space() {
                     Space::Image => Work::default(),
-                    Space::Latent => self.work(model, || model.vae_graph(1, h, w), &name, step.rate().or(rate))?,
+                    Space::Latent => self.work(model, || model.vae_graph(1, h, w), &name, step.rate().or(rate))?[1],
                 };
-                let once = texts[i].and(decoder, model.space() == Space::Latent);
+                let once = texts[i].and(before, true).and(decoder, model.space() == Space::Latent);
                 network.rate = step.rate().or(network.rate);
                 rows.push(Row {
                     network: i,
@@ -179,45 +183,56 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    /// Plans a component, and runs it unless its work, at this rate, would take too long, or the device can't hold it.
+    /// Plans a component, and runs it unless its work, at this rate, would take too long, or the device can't hold it: its
+    /// prologue, and the rest.
     fn work(
         &self,
         model: &Model,
         graph: impl Fn() -> Result<Finished, DiffusionError>,
         name: &str,
         rate: Option<f64>,
-    ) -> Result<Work, Failure> {
+    ) -> Result<[Work; 2], Failure> {
         self.spinner.set_message(format!("{name}: planning"));
         let (plan, too_large) = match graph()?.plan(&self.target, &self.options) {
             Err(PlanError::TooLarge { .. }) => (graph()?.plan(&self.unlimited, &self.options), true),
             plan => (plan, false),
         };
         let plan = plan.map_err(DiffusionError::from)?;
-        let costs = plan.steps.iter().map(|step| step.op.cost(&self.target));
-        let (flops, bytes) = costs.fold((0.0, 0.0), |(flops, bytes), cost| (flops + cost.flops, bytes + cost.bytes));
         let memory = plan.activation_bytes() + plan.weight_bytes();
-        let expected = rate.map(|rate| flops / rate);
-        let runs = self.args.seconds > 0.0 && expected.is_none_or(|expected| expected <= self.args.seconds);
-        let time = match () {
-            _ if too_large => None,
-            _ if runs => Some(Time::Measured(self.time(model, plan, name)?)),
-            _ => expected.map(Time::Expected),
+        let work = |steps: &[Step]| {
+            let costs = steps.iter().map(|step| step.op.cost(&self.target));
+            let (flops, bytes) = costs.fold((0.0, 0.0), |sum, cost| (sum.0 + cost.flops, sum.1 + cost.bytes));
+            Work { flops, bytes, memory, too_large, time: None }
         };
-        Ok(Work { flops, bytes, memory, too_large, time })
+        let (prologue, rest) = plan.steps.split_at(plan.prologue);
+        let works = [work(prologue), work(rest)];
+        let expected = rate.map(|rate| works.map(|work| work.flops / rate));
+        let runs = self.args.seconds > 0.0 && expected.is_none_or(|[_, rest]| rest <= self.args.seconds);
+        let times = match () {
+            _ if too_large => None,
+            _ if runs => Some(self.time(model, plan, name)?.map(Time::Measured)),
+            _ => expected.map(|expected| expected.map(Time::Expected)),
+        };
+        let [before, after] = works;
+        Ok([Work { time: times.map(|[time, _]| time), ..before }, Work { time: times.map(|[_, time]| time), ..after }])
     }
 
-    /// The median of some runs on random inputs, after one to warm up, without loading.
-    fn time(&self, model: &Model, plan: Plan, name: &str) -> Result<f64, Failure> {
+    /// The medians of some runs on random inputs, after one to warm up, without loading: of the prologue, and of the rest.
+    fn time(&self, model: &Model, plan: Plan, name: &str) -> Result<[f64; 2], Failure> {
         let session = self.engine.load(plan, &*model.weights, &mut |_| {})?;
         fill(&session)?;
-        let mut times = Vec::new();
+        let hooks = || Hooks { cancel: Some(self.stop), ..Hooks::default() };
+        let [mut before, mut after] = [vec![], vec![]];
         for run in 0..=self.args.runs {
             self.spinner.set_message(format!("{name}: {run} of {} runs", self.args.runs));
             let begun = Instant::now();
-            session.run(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
-            times.push(begun.elapsed().as_secs_f64());
+            session.prepare(&mut hooks())?;
+            before.push(begun.elapsed().as_secs_f64());
+            let begun = Instant::now();
+            session.run_again(&mut hooks())?;
+            after.push(begun.elapsed().as_secs_f64());
         }
-        Ok(Summary::of(&times[1..]).median)
+        Ok([before, after].map(|times| Summary::of(&times[1..]).median))
     }
 }
 
