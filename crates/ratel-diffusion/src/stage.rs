@@ -47,6 +47,9 @@ impl Stage<'_> {
     /// Runs a session, showing what is observed.
     pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
         let mut hooks = Hooks { cancel: Some(self.stop), ..Hooks::default() };
+        if let Some(ran) = watcher.run(session, &mut hooks) {
+            return Ok(ran?);
+        }
         session.run_observed(&mut hooks, &mut |observed, values| {
             let value = HostTensor::new(observed.shape, values).channels_first();
             watcher.tensor(&format!("{prefix}{}", observed.name), value);

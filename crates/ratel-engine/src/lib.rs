@@ -39,7 +39,7 @@ pub use memory::MemoryUse;
 pub use profile::Profile;
 pub use race::{Entrant, race};
 pub use roof::{Attainable, Bound, Probe, Roof};
-pub use session::{Hooks, Progress, Session};
+pub use session::{Hooks, Look, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};
 pub use time::{Summary, Timing};
 pub use tune::Tuning;

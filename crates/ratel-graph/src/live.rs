@@ -89,6 +89,7 @@ mod tests {
             inputs: vec![],
             outputs: vec![],
             observed: vec![],
+            modules: vec![],
         };
         assert_eq!(plan.live_bytes(), [100, 180, 180, 110, 120]);
     }

@@ -1,7 +1,7 @@
 //! From a graph to a plan: fusion, order, kernels, slots.
 
 use crate::fuse::{Rule, fuse};
-use crate::graph::{Finished, NodeId, NodeKind};
+use crate::graph::{Finished, Named, NodeId, NodeKind};
 use crate::slots::{Interval, assign};
 use crate::split::split;
 use crate::{Memory, Observed, Place, Plan, Port, Step, Weight, bands};
@@ -60,11 +60,12 @@ impl Finished {
     pub fn plan(mut self, target: &Target, options: &PlanOptions) -> Result<Plan, PlanError> {
         let wanted = |name: &str| options.observe.iter().any(|pattern| ratel_tensor::matches(pattern, name));
         let mut observed: Vec<_> = self.named.iter().filter(|named| wanted(&named.name)).cloned().collect();
+        let mut modules = self.named.clone();
         let mut kept: Vec<NodeId> = observed.iter().map(|named| named.node).collect();
         fuse(&mut self, &options.rules, &kept);
         if options.rules.contains(&Rule::SplitK) {
             let place = split(&mut self, target);
-            observed.iter_mut().for_each(|named| named.node = place[named.node]);
+            observed.iter_mut().chain(&mut modules).for_each(|named| named.node = place[named.node]);
             kept.iter_mut().for_each(|node| *node = place[*node]);
         }
         let live = self.live(&kept);
@@ -77,6 +78,7 @@ impl Finished {
             inputs: vec![],
             outputs: vec![],
             observed: vec![],
+            modules: vec![],
         };
         // every live tensor gets a memory; computed ones that are no output share slots
         let mut memory: BTreeMap<NodeId, Memory> = BTreeMap::new();
@@ -144,14 +146,14 @@ impl Finished {
             }
             last_part.insert(id, plan.steps.len() - 1);
         }
-        plan.observed = observed
-            .into_iter()
-            .map(|named| {
-                let bytes = operand_bytes(self.nodes[named.node].role, named.shape.count(), target);
-                let place = Place { memory: memory[&named.node], offset: 0, bytes };
-                Observed { name: named.name, shape: named.shape, step: last_part.get(&named.node).copied(), place }
-            })
-            .collect();
+        let readable = |named: Named| {
+            let bytes = operand_bytes(self.nodes[named.node].role, named.shape.count(), target);
+            let place = Place { memory: memory[&named.node], offset: 0, bytes };
+            Observed { name: named.name, shape: named.shape, step: last_part.get(&named.node).copied(), place }
+        };
+        plan.observed = observed.into_iter().map(readable).collect();
+        modules.retain(|named| live[named.node] && last_part.contains_key(&named.node));
+        plan.modules = modules.into_iter().map(readable).collect();
         Ok(plan)
     }
 
