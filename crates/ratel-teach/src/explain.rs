@@ -367,7 +367,8 @@ mod tests {
                     let sum = found.terms.iter().fold(0.0, |sum, term| sum + term.value);
                     assert_eq!(sum, found.lines[0].value, "the terms of {op:?} at {element}");
                 }
-                assert!(!found.terms.is_empty());
+                // a window may lie outside the picture as a whole
+                assert!(!found.terms.is_empty() || matches!(op, Op::Conv2d(_)), "{op:?} at {element}");
             }
         }
         let needed = [

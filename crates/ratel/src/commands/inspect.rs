@@ -7,7 +7,7 @@ use crate::Failure;
 use crate::args::InspectArgs;
 use crate::output::{check_writable, write_whole};
 use ratel_diffusion::model::Model;
-use ratel_diffusion::pipeline::{Denoised, Request, denoise, target};
+use ratel_diffusion::pipeline::{Request, denoise, target};
 use ratel_diffusion::sampling::Prediction;
 use ratel_engine::{Engine, Roof, Tape, TapeOptions};
 use ratel_kernels::Shaders;
@@ -143,8 +143,8 @@ impl Study {
         let (tensors, samples) = looker.fill(&mut components);
         let shaders = args.draw.run.shaders.clone().map_or(Shaders::Embedded, Shaders::Directory);
         let kernels = looker.kernels(&shaders).map_err(|error| Failure::Check(error.to_string()))?;
-        let figures = figures(model, &request, &components);
-        let mut sides = vec![self.side(&request, &mut looker, &made, picture)?];
+        let figures = figures(model, &request, looker.plan("unet"), &components);
+        let mut sides = vec![self.side(&request, &mut looker, picture)?];
         if args.compare_prompt.is_some() || args.compare_cfg_scale.is_some() {
             let mut other = request.clone();
             other.prompt = args.compare_prompt.clone().unwrap_or(other.prompt);
@@ -178,19 +178,13 @@ impl Study {
             Ok((made, picture.into_iter().flatten().next().unwrap_or_default()))
         });
         looker.progress.finish();
-        let (made, picture) = made?;
-        self.side(request, &mut looker, &made, picture)
+        let (_, picture) = made?;
+        self.side(request, &mut looker, picture)
     }
 
-    fn side(
-        &self,
-        request: &Request,
-        looker: &mut Looker,
-        made: &Denoised,
-        picture: Vec<u8>,
-    ) -> Result<ratel_teach::Side, Failure> {
+    fn side(&self, request: &Request, looker: &mut Looker, picture: Vec<u8>) -> Result<ratel_teach::Side, Failure> {
         let stage = request.stage(&self.engine, &self.model, &self.stop);
-        Ok(side(&stage, request, looker, made, picture, self.args.steps_shown)?)
+        Ok(side(&stage, request, looker, picture, self.args.steps_shown)?)
     }
 
     fn profile(&self, request: &Request, recording: ratel_engine::Recording) -> Result<Profile, Failure> {

@@ -7,10 +7,10 @@ use crate::progress::Progress;
 use image::imageops::{FilterType, resize};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::Model;
-use ratel_diffusion::pipeline::{Denoised, Event, Request, Seen, Watcher, latent_size, target};
+use ratel_diffusion::pipeline::{Event, Request, Seen, Watcher, latent_size, target};
 use ratel_diffusion::stage::Stage;
 use ratel_engine::{Engine, EngineError, Hooks, Look, Session};
-use ratel_graph::{Finished, Plan, PlanOptions};
+use ratel_graph::{Finished, Plan, PlanOptions, Step};
 use ratel_kernels::{Limits, LinkError, Op, Shaders, Target, kernels_of};
 use ratel_teach::{
     Component, Figures, Heat, HeatLayer, Histogram, KernelPage, Sample, Side, SideStep, Source, Tensor, Word,
@@ -74,13 +74,17 @@ impl Wish {
                     if !matches(pattern, &step.label) || !counted.insert((name, i)) {
                         continue;
                     }
+                    let chosen = wish.nodes.entry((*name).to_owned()).or_default();
+                    let given = |at: usize| writer(plan, i, at).is_some_and(|writer| chosen.contains(&writer));
+                    let operands = step.op.operands();
+                    let new = operands.iter().enumerate().filter(|(at, _)| !given(*at));
                     // base64 makes four bytes of three
-                    let bytes = step.op.operands().iter().map(|operand| operand.bytes(&target)).sum::<u64>() / 3 * 4;
+                    let bytes = new.map(|(_, operand)| operand.bytes(&target)).sum::<u64>() / 3 * 4;
                     wish.wanted += bytes;
                     wish.fitting += 1;
                     if wish.kept + bytes <= limit {
                         wish.kept += bytes;
-                        wish.nodes.entry((*name).to_owned()).or_default().insert(i);
+                        chosen.insert(i);
                     }
                 }
             }
@@ -100,8 +104,16 @@ impl Wish {
     }
 }
 
+/// The dispatch whose output operand `at` of dispatch `i` is.
+fn writer(plan: &Plan, i: usize, at: usize) -> Option<usize> {
+    let place = plan.steps[i].operands.get(at)?;
+    let writes = |step: &Step| step.operands.last().is_some_and(|last| last.memory == place.memory);
+    let input = at + 1 < plan.steps[i].operands.len();
+    if input { plan.steps[..i].iter().rposition(writes) } else { None }
+}
+
 /// What was seen of a dispatch.
-struct Seen1 {
+struct Looked {
     /// The distribution of each operand's values.
     values: Vec<Histogram>,
     /// The values themselves, of those that are kept.
@@ -118,7 +130,7 @@ pub(super) struct Looker<'a> {
     /// Steps that are done.
     step: usize,
     plans: BTreeMap<String, Plan>,
-    seen: BTreeMap<(String, usize), Seen1>,
+    seen: BTreeMap<(String, usize), Looked>,
     /// Cross-attention of each step.
     heat: BTreeMap<usize, Heat>,
 }
@@ -266,7 +278,7 @@ impl Watcher for Looker<'_> {
             }
             if looked.is_some() && (whole || keeps(i)) {
                 let histograms = values.iter().map(|values| Histogram::of(values)).collect();
-                all.insert((name.clone(), i), Seen1 { values: histograms, kept: keeps(i).then_some(values) });
+                all.insert((name.clone(), i), Looked { values: histograms, kept: keeps(i).then_some(values) });
             }
         });
         if looked.is_some() {
@@ -297,7 +309,6 @@ pub(super) fn side(
     stage: &Stage,
     request: &Request,
     looker: &mut Looker,
-    made: &Denoised,
     picture: Vec<u8>,
     steps_shown: usize,
 ) -> Result<Side, DiffusionError> {
@@ -334,7 +345,6 @@ pub(super) fn side(
             heat: looker.heat.remove(&step).unwrap_or_default(),
         });
     }
-    debug_assert_eq!(made.latents.shape.len(), 4);
     Ok(Side {
         prompt: request.prompt.clone(),
         negative_prompt: request.negative_prompt.clone(),
@@ -375,14 +385,15 @@ fn whole(request: &Request, rgb: &[u8]) -> String {
 }
 
 /// Why latents are cheaper: the UNet over latents as it ran, and over pixels as it would be planned.
-pub(super) fn figures(model: &Model, request: &Request, components: &[Component]) -> Figures {
+pub(super) fn figures(model: &Model, request: &Request, unet: Option<&Plan>, components: &[Component]) -> Figures {
     let sum = |name: &str, of: &dyn Fn(&Component) -> f64| components.iter().find(|c| c.name == name).map_or(0.0, of);
     let flops = |component: &Component| component.nodes.iter().map(|node| node.flops).sum();
     let bytes = |component: &Component| component.nodes.iter().map(|node| node.bytes).sum();
     let copies = if request.cfg_scale > 1.0 { 2 } else { 1 };
     // no device would have to hold it: it is only counted
     let limits = Limits { binding_bytes: u64::MAX >> 1, buffer_bytes: u64::MAX >> 1, ..Limits::WEBGPU };
-    let target = Target { twins: true, limits, ..Target::PLAIN };
+    let like = unet.map_or(Target::PLAIN, |plan| plan.target);
+    let target = Target { twins: true, limits, ..like };
     let options = PlanOptions { rules: request.rules.clone(), observe: vec![] };
     let graph = model.unet_graph(copies, request.height, request.width).ok();
     let plan = graph.and_then(|graph| graph.plan(&target, &options).ok());
