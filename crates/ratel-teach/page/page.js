@@ -149,9 +149,17 @@ function threadStory(node, kernel) {
   const p = node.params;
   const perGroup = p.groups ? p.c / p.groups : 0;
   const steps = `For each value it reads x once, subtracts its group's mean, divides by the group's standard deviation, multiplies by the channel's gamma, adds the channel's beta${node.act ? `, applies ${node.act}` : ""}, and writes y once`;
+  const c = constants;
+  const every = (step) => ({ 1: "every", 2: "every second", 3: "every third" })[step] || `every ${step}th`;
+  const tile = (rows, columns) => `The ${c.LANES} threads of its workgroup are one subgroup: they run in step and can hand each other values. Together they make a block of ${c.ROWS} ${rows} by ${2 * c.PAIRS * c.LANES} ${columns} of y. ` +
+    `This thread keeps the sums of ${2 * c.PAIRS} ${columns} for all ${c.ROWS} ${rows} in registers. For each two neighbouring values of k it loads its own inputs (${c.GROUPS} ${rows}) and its own weights, is handed the other ${rows}' inputs by its neighbours, and so does ${c.ROWS} \u00d7 ${4 * c.PAIRS} multiply-adds`;
   const stories = {
+    matmul_subgroup: `${tile("rows", "columns")}; k has ${p.k} values. Then it adds the bias and what else is added, and writes its values.`,
+    conv2d_subgroup: `${tile("pixels", "channels")}. k goes over the ${p.window_h}\u00d7${p.window_w} window and its ${p.c} channels, ${whole(p.window_h * p.window_w * p.c)} values. Then it adds the bias and what else is added, and writes its values.`,
+    attention_subgroup: `It has ${c.OWN} ${c.OWN === 1 ? "query" : "queries"} of one head, and goes over all ${p.keys} keys. The subgroup loads ${c.LANES} numbers of a key at once and hands each of them to all its threads; the thread multiplies them with its queries and adds up: the score. It keeps the greatest score so far, adds the key's value weighted by exp(score \u2212 greatest) to its result, and in the end divides by the sum of those weights.`,
+    group_norm_stats_columns: `It keeps to one column of four neighbouring channels and goes down ${every(c.ROWS)} pixel of its chunk of ${p.chunk} pixels, once. It sums up the differences from its first value and their squares. Then the threads of the workgroup merge what they have into the mean and the sum of squared differences of each group (${perGroup} channels).`,
     group_norm: `Its workgroup has one group (${perGroup} channels) of one image, over ${constants.BLOCK} pixels. The ${kernel.lanes} threads first merge the means that group_norm_stats left for parts of the image into the group's mean and deviation, together. Then thread l takes values l, l + ${kernel.lanes}, l + ${2 * kernel.lanes} ... of the block. ${steps}.`,
-    group_norm_columns: `The ${kernel.lanes} threads of its workgroup first work out, together, the mean and standard deviation of each group of channels that they need, from what group_norm_stats left for parts of the image (${perGroup} channels \u00d7 ${p.pixels} pixels are a group). Then the thread keeps to one column of four neighbouring channels and goes down the block of ${constants.BLOCK} pixels, every ${constants.STEP === 1 ? "" : `${constants.STEP}th `}pixel, four values at a time. ${steps}.`,
+    group_norm_columns: `The ${kernel.lanes} threads of its workgroup first work out, together, the mean and standard deviation of each group of channels that they need, from what group_norm_stats left for parts of the image (${perGroup} channels \u00d7 ${p.pixels} pixels are a group). Then the thread keeps to one column of four neighbouring channels and goes down the block of ${constants.BLOCK} pixels, ${every(c.STEP)} pixel, four values at a time. ${steps}.`,
     layer_norm: `Its workgroup has one row of ${p.c} values (a token). The threads add up shares of the row, and of the squared differences from its mean; then each normalises every ${kernel.lanes}th value of the row.`,
     geglu: "It makes one value: it reads one number of the row's first half and its partner of the second, and writes the first times the GELU of the second.",
     add: "It makes one value: it reads one number of a and one of b and writes their sum.",
@@ -179,7 +187,7 @@ function layer(component, at) {
     element("td", { class: "right" }, operand.values ? `${number(operand.values.min)} to ${number(operand.values.max)}` : "")));
   const story = threadStory(node, kernel);
   const left = element("div", {},
-    section("Equation", element("p", { class: "equation" }, element("code", {}, kernel.equation)), node.act ? element("p", {}, `act is ${node.act}.`) : ""),
+    section("Equation", element("pre", { class: "equation" }, element("code", {}, kernel.equation)), node.act ? element("p", {}, `act is ${node.act}.`) : ""),
     section("What goes in, what comes out", element("div", { class: "scroll" }, element("table", {}, element("tbody", {}, operandRows)))),
     section("What one thread does", story ? element("p", {}, story) : "", element("p", { class: story ? "faint" : "" }, `The file says: ${kernel.grid}.`), dispatchGrid(node, kernel)),
     section("Place on the roofline", roofline(node)));

@@ -42,14 +42,13 @@ pub fn kernel_page(choice: &Choice, target: &Target, shaders: &Shaders) -> Resul
     let comment = |line: &&String| line.starts_with("//");
     let head: Vec<&str> =
         lines.iter().take_while(comment).map(|line| line.trim_start_matches('/').trim_end()).collect();
-    let first = head.first().copied().unwrap_or("").trim();
     Ok(KernelPage {
         name: choice.kernel.name.to_owned(),
         variant: kernel_variant(choice, target),
         file: format!("shaders/{}", choice.kernel.path),
         // an edited copy may be longer or shorter than what is built in
         own_lines: own_lines(&lines, choice.kernel.source, shaders),
-        equation: first.split_once(": ").map_or(first, |(_, equation)| equation).to_owned(),
+        equation: equation(&head),
         grid: paragraph(&head, "Grid"),
         text: lines.join("\n"),
         filled,
@@ -84,6 +83,21 @@ fn own_lines(lines: &[String], source: &str, shaders: &Shaders) -> usize {
         Shaders::Embedded => source.lines().count(),
         Shaders::Directory(_) => lines.len(),
     }
+}
+
+/// The first paragraph of the comment without the kernel's name, and the second where the first has no equation.
+fn equation(head: &[&str]) -> String {
+    let mut paragraphs = head.split(|line| line.trim().is_empty());
+    let mut lines = paragraphs.next().unwrap_or(&[]).to_vec();
+    if !lines.iter().any(|line| line.contains('=')) {
+        lines.extend(paragraphs.next().unwrap_or(&[]));
+    }
+    let name = lines.first().and_then(|line| line.split_once(": ")).map_or(0, |(name, _)| name.len() + 2);
+    let without = |(i, line): (usize, &str)| {
+        let indent = line.len() - line.trim_start().len();
+        line[if i == 0 { name } else { indent.min(name) }..].to_owned()
+    };
+    lines.into_iter().enumerate().map(without).collect::<Vec<_>>().join("\n")
 }
 
 /// The words after a heading of the comment, up to the next heading.
