@@ -111,7 +111,7 @@ function block(path) {
   if (!place) return [element("p", {}, `There is no ${wanted} in this run.`)];
   byId("where").replaceChildren(...crumbs(wanted));
   const chooser = element("div", { class: "chooser" }, components.map((component) => element("a", { href: `#in/${component.name}`, "aria-current": component.name === pathOf(wanted)[0] ? "true" : null }, componentName(component.name))));
-  const numbers = facts([["Parameters", count(parameters(place))], ["Operations", flop(place.flops), "in one call"], ["Moves at least", bytes(place.bytes)], ["Kernel time", time(place.ns), components[number].calls > 1 ? `the mean of ${components[number].calls} calls` : "one call"], ["Dispatches", String(place.nodes.length)]]);
+  const numbers = facts([["Parameters", count(parameters(place))], ["Operations", flop(place.flops), "in one call"], ["Moves at least", bytes(place.bytes)], ["Kernel time", time(place.ns), components[number].calls > 1 ? `medians of ${components[number].calls} calls` : "one call"], ["Dispatches", String(place.nodes.length)]]);
   const own = place.nodes.filter((node) => node.module === place.path);
   const longest = Math.max(...[...place.children.values()].map((child) => child.ns), ...own.map(nodeTime), 1e-9);
   // blocks and the block's own dispatches, in the order in which they run
@@ -180,7 +180,7 @@ function layer(component, at) {
   byId("where").replaceChildren(...crumbs(node.module, node.op), element("span", { class: "around" },
     nodes[at - 1] ? link(nodeHash(nodes[at - 1]), "\u2190 before") : "", ` dispatch ${at + 1} of ${nodes.length} `, nodes[at + 1] ? link(nodeHash(nodes[at + 1]), "next \u2192") : ""));
   const calls = node.ns.length;
-  const numbers = facts([["Operations", flop(node.flops)], ["Moves at least", bytes(node.bytes)], ["Time", time(nodeTime(node)), calls > 1 ? `mean of ${calls}: ${time(Math.min(...node.ns))} to ${time(Math.max(...node.ns))}` : "ran once"],
+  const numbers = facts([["Operations", flop(node.flops)], ["Moves at least", bytes(node.bytes)], ["Time", time(nodeTime(node)), calls > 1 ? `median of ${calls}: ${time(Math.min(...node.ns))} to ${time(Math.max(...node.ns))}` : "ran once"],
     ["Parameters", count(node.operands.filter((operand) => operand.from.weight).reduce((sum, operand) => sum + product(operand.shape), 0))]]);
   const operandRows = node.operands.map((operand) => element("tr", {}, element("th", { scope: "row" }, element("code", {}, operand.name)),
     element("td", {}, times(operand.shape)), element("td", { class: "right" }, bytes(operand.bytes)), element("td", {}, whence(operand, nodes)),
@@ -322,12 +322,12 @@ function steps() {
     words.textContent = `step ${first.step + 1} of ${run.steps}, timestep ${whole(first.timestep)}, sigma ${first.sigma === null ? "\u221e" : number(first.sigma)}`;
     body.replaceChildren(...sides.map((side) => {
       const step = side.steps[Math.min(at, side.steps.length - 1)];
-      const rows = [["x", "x: what the model sees", step.pictures.x], ["noise.unconditional", "predicted noise without the prompt"], ["noise.conditional", "predicted noise with the prompt"], ["noise.guided", "predicted noise, guided"], ["x0.guided", "x0: the picture it expects", step.pictures.x0]]
+      const rows = [["x", "x: what the model sees", step.pictures.x], ["x0.guided", "x0: the picture it expects", step.pictures.x0], ["noise.unconditional", "predicted noise without the prompt"], ["noise.conditional", "predicted noise with the prompt"], ["noise.guided", "predicted noise, guided"]]
         .filter(([name]) => step.latents[name]);
-      return element("article", {}, element("h3", {}, `\u201c${side.prompt}\u201d, guidance ${side.cfg_scale}`), ...rows.map(([name, title, src]) => element("div", { class: "latents" },
-        src ? picture(src, `${title}, decoded`, 112) : element("span", { class: "blank" }),
+      return element("article", {}, element("h3", {}, `\u201c${side.prompt}\u201d, guidance ${side.cfg_scale}`), element("div", { class: "latent-grid" }, rows.map(([name, title, src]) => element("div", { class: "latents" },
+        src ? picture(src, `${title}, decoded`, 112) : "",
         element("div", {}, element("p", {}, element("b", {}, title), element("span", { class: "faint" }, ` size ${number(step.sizes[name])}`)),
-          channelGrid(step.latents[name], { name: title, width: Math.max(w * 4 + 20, (w * tile + 3) * 4), tile: Math.max(w, w * tile) })))));
+          channelGrid(step.latents[name], { name: title, width: Math.max(w * 4 + 20, (w * tile + 3) * 4), tile: Math.max(w, w * tile) }))))));
     }));
   }
   show(Math.min(scrub.at, total - 1));

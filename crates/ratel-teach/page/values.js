@@ -48,6 +48,11 @@ const number = (value) => {
 };
 const percent = (share) => `${digits(share * 100, share < 0.1 ? 1 : 0)}%`;
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0);
+const median = (values) => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length === 0 ? 0 : sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+};
 const product = (shape) => shape.reduce((a, b) => a * b, 1);
 
 // --- tensors ---
@@ -93,7 +98,7 @@ function pathOf(module) {
 const families = [["conv", "conv"], ["matmul", "matmul"], ["sum_parts", "matmul"], ["attention", "attention"], ["norm", "norm"]];
 const family = (op) => (families.find(([part]) => op.includes(part)) || ["", "other"])[1];
 const output = (node) => node.operands[node.operands.length - 1];
-const nodeTime = (node) => mean(node.ns);
+const nodeTime = (node) => median(node.ns);
 
 function branch(name, path) {
   return { name, path, children: new Map(), nodes: [], flops: 0, bytes: 0, ns: 0, weights: new Map() };

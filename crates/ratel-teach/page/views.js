@@ -61,7 +61,7 @@ function channelGrid(tensor, options = {}) {
   function draw() {
     const shown = state.all ? map.c : Math.min(map.c, most);
     const width = options.width || 620;
-    const wanted = map.matrix ? width : Math.min(options.tile || 72, width / Math.min(shown, 12));
+    const wanted = map.matrix ? width : Math.min(options.tile || 72, width / Math.min(shown, 8));
     const scale = Math.max(1, Math.floor(wanted / map.w)) || 1;
     const cell = Math.max(1, Math.min(scale, map.matrix ? Math.max(1, Math.floor(320 / map.h)) : scale));
     const [tileW, tileH] = [map.w * (map.matrix ? scale : cell), map.h * cell];
@@ -196,7 +196,7 @@ function roofline(node) {
   const roof = run.roof;
   if (!roof) return element("p", {}, "The roof of this device was not measured.");
   const all = components[node.component].nodes.filter((other) => other.flops > 0 && nodeTime(other) > 0);
-  const [width, height, left, bottom] = [430, 200, 48, 28];
+  const [width, height, left, bottom] = [430, 210, 48, 34];
   const point = (other) => [other.flops / other.bytes, other.flops / (nodeTime(other) / 1e9)];
   const xs = all.map((other) => point(other)[0]).concat([0.1, (4 * roof.f32_flops) / roof.copy_bytes]);
   const ys = all.map((other) => point(other)[1]).concat([roof.f32_flops * 1.6]);
@@ -207,7 +207,7 @@ function roofline(node) {
   const parts = [];
   for (let power = Math.ceil(x0); power <= x1; power++) {
     parts.push(drawn("line", { class: "rule", x1: x(10 ** power), x2: x(10 ** power), y1: 8, y2: height - bottom }));
-    parts.push(drawn("text", { x: x(10 ** power), y: height - 12, "text-anchor": "middle" }, String(10 ** power >= 1 ? 10 ** power : digits(10 ** power, -power))));
+    parts.push(drawn("text", { x: x(10 ** power), y: height - 20, "text-anchor": "middle" }, String(10 ** power >= 1 ? 10 ** power : digits(10 ** power, -power))));
   }
   for (let power = Math.ceil(y0); power <= y1; power++) {
     parts.push(drawn("line", { class: "rule", x1: left, x2: width - 8, y1: y(10 ** power), y2: y(10 ** power) }));
@@ -227,7 +227,7 @@ function roofline(node) {
   const bound = { compute: "bound by arithmetic", memory: "bound by memory", launch: "so small that starting it takes longer" }[node.bound];
   const share = node.least_ns ? `At the roof it would take ${time(node.least_ns)}; it took ${time(nodeTime(node))}${bound ? ` (${bound})` : ""}.` : "";
   return element("div", {}, drawn("svg", { class: "roofline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words }, ...parts,
-    drawn("text", { x: width - 8, y: height - 1, "text-anchor": "end" }, "operations per byte"), drawn("text", { x: 2, y: 8 }, "flop/s")),
+    drawn("text", { x: width - 8, y: height - 5, "text-anchor": "end" }, "operations per byte"), drawn("text", { x: left + 5, y: 12 }, "flop/s")),
   element("p", {}, `${words} ${share} The small dots are the other dispatches of ${components[node.component].name}.`));
 }
 

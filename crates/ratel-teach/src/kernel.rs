@@ -29,8 +29,7 @@ pub fn kernel_page(choice: &Choice, target: &Target, shaders: &Shaders) -> Resul
                 match value {
                     Some(value) => {
                         filled.push(number);
-                        let suffix = if default.ends_with('u') { "u" } else { "" };
-                        line.replacen(&format!("= {default}"), &format!("= {value}{suffix}"), 1)
+                        line.replacen(&format!("= {default}"), &format!("= {}", written(value, default)), 1)
                     }
                     None => line.to_owned(),
                 }
@@ -54,6 +53,15 @@ pub fn kernel_page(choice: &Choice, target: &Target, shaders: &Shaders) -> Resul
         filled,
         lanes,
     })
+}
+
+/// A constant's value as WGSL of the type of its default.
+fn written(value: f64, default: &str) -> String {
+    match default {
+        "true" | "false" => (value != 0.0).to_string(),
+        _ if default.ends_with('u') => format!("{value}u"),
+        _ => value.to_string(),
+    }
 }
 
 /// The name and default of `override NAME: TYPE = DEFAULT;`.
@@ -127,7 +135,10 @@ mod tests {
                 for (name, value) in &choice.schedule.constants {
                     let line = page.text.lines().find(|line| line.starts_with(&format!("override {name}:")));
                     let line = line.expect("the schedule's constants are overrides");
-                    assert!(line.contains(&format!("= {value}")), "{}: {line} is not {value}", page.name);
+                    let (_, default) = overridden(line).expect("it is one");
+                    let same = default.trim_end_matches('u') == value.to_string()
+                        || default == if *value == 0.0 { "false" } else { "true" };
+                    assert!(same, "{}: {line} is not {value}", page.name);
                 }
                 // line numbers are the file's
                 let (own, text): (Vec<_>, Vec<_>) =
