@@ -253,7 +253,12 @@ function startElement(node, tensor, operand) {
 
 const nameOf = (node, name, index) => {
   const operand = node.operands.find((operand) => operand.name === name);
-  if (!operand) return name === "share" ? `share[key ${index}]` : `${name}[${index}]`;
+  if (name === "share") {
+    // the keys of cross-attention are the prompt's tokens
+    const word = node.module.endsWith("attn2") && sides[0].words.find((word) => word.tokens[0] <= index && index < word.tokens[1]);
+    return `share[key ${index}${word ? `, ${word.text}` : ""}]`;
+  }
+  if (!operand) return `${name}[${index}]`;
   const places = [];
   for (let i = operand.shape.length - 1, rest = index; i >= 0; i--) {
     places.unshift(i === 0 ? rest : rest % operand.shape[i]);
