@@ -110,9 +110,8 @@ fn equation(head: &[&str]) -> String {
 
 /// The words after a heading of the comment, up to the next heading.
 fn paragraph(head: &[&str], heading: &str) -> String {
-    let begins = |line: &&str| line.trim_start().starts_with(heading);
     let mut words = Vec::new();
-    if let Some(at) = head.iter().position(|line| begins(&line)) {
+    if let Some(at) = head.iter().position(|line| line.trim_start().starts_with(heading)) {
         words.push(head[at].trim_start().trim_start_matches(heading).trim());
         words.extend(head[at + 1..].iter().take_while(|line| line.starts_with("     ")).map(|line| line.trim()));
     }

@@ -17,7 +17,8 @@ use ratel_teach::{
     attention_maps, data_url, explain, kernel_page, map_size, per_word,
 };
 use ratel_tensor::{HostTensor, matches};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Components whose dispatches have no more bytes of operands than this are looked at whole, for the distribution of their
 /// values; of larger ones only the modules whose values are kept.
@@ -209,8 +210,8 @@ impl<'a> Looker<'a> {
                     false => format!("{} {}", choice.kernel.name, ratel_profile::kernel_variant(&choice, &target)),
                     true => format!("{} (twin)", step.op.name()),
                 };
-                if !pages.contains_key(&key) {
-                    pages.insert(key, kernel_page(&choice, &target, shaders)?);
+                if let Entry::Vacant(place) = pages.entry(key) {
+                    place.insert(kernel_page(&choice, &target, shaders)?);
                 }
             }
         }
