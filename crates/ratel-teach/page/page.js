@@ -441,9 +441,10 @@ function keys(event) {
   const tab = Number(event.key) - 1;
   const [view, component, at] = location.hash.slice(1).split("/");
   if (tab >= 0 && tab < views.length) location.hash = views[tab][0];
-  else if (view === "node" && event.key === "n") byId("where").querySelector(".around a:last-of-type").click();
-  else if (view === "node" && event.key === "p") byId("where").querySelector(".around a").click();
-  else if (view === "node" && event.key === "u") location.hash = `in/${components[component].nodes[at].module.replace(/\.[a-z_0-9]+$/, "")}`;
+  else if (view === "node" && ["n", "p"].includes(event.key)) {
+    const other = components[component].nodes[Number(at) + (event.key === "n" ? 1 : -1)];
+    if (other) location.hash = nodeHash(other);
+  } else if (view === "node" && event.key === "u") location.hash = `in/${pathOf(components[component].nodes[at].module).slice(0, -1).join(".")}`;
   else if (view === "in" && event.key === "u") location.hash = component.includes(".") ? `in/${pathOf(component).slice(0, -1).join(".")}` : "overview";
 }
 
