@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ratel-engine", &["ratel-tensor", "ratel-kernels", "ratel-graph"]),
     ("ratel-diffusion", LIBRARIES),
     ("ratel-profile", &["ratel-tensor", "ratel-kernels", "ratel-graph", "ratel-engine"]),
+    ("ratel-teach", &["ratel-tensor", "ratel-kernels", "ratel-graph", "ratel-profile"]),
     ("ratel-cub", &[]),
     ("ratel", ALL),
     ("ratel-tests", ALL),
@@ -33,6 +34,7 @@ const ALL: &[&str] = &[
     "ratel-engine",
     "ratel-diffusion",
     "ratel-profile",
+    "ratel-teach",
     "ratel-cub",
 ];
 

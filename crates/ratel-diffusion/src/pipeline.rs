@@ -11,7 +11,7 @@ use crate::random::RandomSource;
 use crate::sampling::{NoiseLevel, Prediction, Run};
 use crate::stage::Stage;
 use crate::text::Tokens;
-use ratel_engine::{Engine, Point};
+use ratel_engine::{Engine, EngineError, Hooks, Point, Session};
 use ratel_graph::Rule;
 use ratel_kernels::Target;
 use ratel_tensor::{Elem, HostTensor};
@@ -140,6 +140,12 @@ pub trait Watcher {
     fn event(&mut self, event: Event);
     /// The output of an observed module: its name, and its value with channels first.
     fn tensor(&mut self, _name: &str, _value: HostTensor) {}
+    /// A component runs whose modules could be observed: of the UNet in the steps that [`Request::observe_steps`] names, of
+    /// the decoder for the first picture. Whoever wants to look at the operands of its dispatches runs it here instead,
+    /// with [`Session::run_looking`]; `None` leaves it to the pipeline.
+    fn run(&mut self, _session: &Session, _hooks: &mut Hooks) -> Option<Result<(), EngineError>> {
+        None
+    }
     /// A step was seen from within, if the request asks for it; of a step with several calls of the model, the first.
     fn seen(&mut self, _seen: Seen) {}
 }

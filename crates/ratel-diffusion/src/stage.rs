@@ -46,7 +46,11 @@ impl Stage<'_> {
 
     /// Runs a session, showing what is observed.
     pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
-        session.run_observed(&mut self.hooks(), &mut |observed, values| {
+        let mut hooks = self.hooks();
+        if let Some(ran) = watcher.run(session, &mut hooks) {
+            return Ok(ran?);
+        }
+        session.run_observed(&mut hooks, &mut |observed, values| {
             let value = HostTensor::new(observed.shape, values).channels_first();
             watcher.tensor(&format!("{prefix}{}", observed.name), value);
         })?;

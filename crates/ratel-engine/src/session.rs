@@ -66,6 +66,17 @@ pub struct Loading {
 /// Submissions that may be under way when the next one is recorded: one runs, and the next one waits for it.
 const UNDER_WAY: usize = 2;
 
+/// How much of a step is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing.
+    Away,
+    /// What it writes.
+    Output,
+    /// What it reads and what it writes.
+    Operands,
+}
+
 /// A plan in memory, ready to run any number of times.
 #[derive(Debug)]
 pub struct Session {
@@ -268,6 +279,45 @@ impl Session {
         Ok(())
     }
 
+    /// Like [`Session::run`], and shows the operands of steps as they lay in memory: of each step as much as `wanted` says
+    /// of it, the inputs as the step found them. Nothing is kept from being fused for it, so what is seen is what runs.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`].
+    pub fn run_looking(
+        &self,
+        hooks: &mut Hooks,
+        wanted: &dyn Fn(usize) -> Look,
+        look: &mut dyn FnMut(usize, Vec<Vec<f32>>),
+    ) -> Result<(), EngineError> {
+        let (total, tape) = (self.plan.steps.len(), self.engine.tape.as_deref());
+        let mut done = 0;
+        for i in (0..total).filter(|&i| wanted(i) != Look::Away) {
+            self.run_steps(done..i, hooks, tape)?;
+            let operands = self.plan.steps[i].op.operands();
+            let inputs = if wanted(i) == Look::Operands { operands.len().saturating_sub(1) } else { 0 };
+            let mut seen = (0..inputs).map(|at| self.operand(i, at)).collect::<Result<Vec<_>, _>>()?;
+            self.run_steps(i..i + 1, hooks, tape)?;
+            done = i + 1;
+            seen.push(self.operand(i, operands.len() - 1)?);
+            look(i, seen);
+        }
+        self.run_through(done..total, hooks)
+    }
+
+    /// The values of an operand of a step, by its number.
+    fn operand(&self, step: usize, at: usize) -> Result<Vec<f32>, EngineError> {
+        let step = &self.plan.steps[step];
+        let operands = step.op.operands();
+        let missing = || EngineError::Plan(format!("{} has no operand {at}", step.label));
+        let (operand, place) = operands.get(at).zip(step.operands.get(at)).ok_or_else(missing)?;
+        let region = self.region(place)?;
+        let bytes = region.allocation.read(region.offset, region.bytes)?;
+        let mut values = values(operand.role, &self.plan.target, &bytes);
+        values.truncate(operand.count);
+        Ok(values)
+    }
+
     /// Runs some of the steps, and records them if there is a tape.
     pub(crate) fn run_steps(
         &self,
@@ -423,6 +473,7 @@ impl Session {
 fn values(role: Role, target: &Target, bytes: &[u8]) -> Vec<f32> {
     match role {
         Role::Activation if target.elem == Elem::F16 => from_f16(bytes),
+        Role::Weight if target.weight.elem() == Elem::F16 => from_f16(bytes),
         Role::Bytes => bytes.iter().map(|byte| f32::from(*byte)).collect(),
         Role::Ids { .. } => bytemuck::pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(|id| id as f32).collect(),
         _ => bytemuck::pod_collect_to_vec(bytes),

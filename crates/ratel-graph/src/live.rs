@@ -76,7 +76,9 @@ mod tests {
 
     fn plan(steps: Vec<Step>, prologue: usize, slots: Vec<u64>) -> Plan {
         let target = Target::PLAIN;
-        Plan { target, steps, prologue, slots, weights: vec![], inputs: vec![], outputs: vec![], observed: vec![] }
+        let [inputs, outputs] = [vec![], vec![]];
+        let [observed, modules] = [vec![], vec![]];
+        Plan { target, steps, prologue, slots, weights: vec![], inputs, outputs, observed, modules }
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Plan {
     pub outputs: Vec<Port>,
     /// Tensors that were asked for by name, readable right after their step.
     pub observed: Vec<Observed>,
+    /// Every module's output that a step writes, asked for or not, where fusion has left it whole. It lies there right
+    /// after its step; later its memory may be another's.
+    pub modules: Vec<Observed>,
 }
 
 /// One dispatch.

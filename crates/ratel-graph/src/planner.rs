@@ -1,7 +1,7 @@
 //! From a graph to a plan: fusion, order, kernels, slots.
 
 use crate::fuse::{Rule, fuse};
-use crate::graph::{Finished, Node, NodeId, NodeKind};
+use crate::graph::{Finished, Named, Node, NodeId, NodeKind};
 use crate::slots::{Interval, assign};
 use crate::split::split;
 use crate::{Memory, Observed, Place, Plan, Port, Step, Weight, bands, projections};
@@ -85,6 +85,7 @@ impl Finished {
             inputs: vec![],
             outputs: vec![],
             observed: vec![],
+            modules: vec![],
         };
         // every live tensor gets a memory; computed ones that are no output share slots
         let mut memory: BTreeMap<NodeId, Memory> = BTreeMap::new();
@@ -170,19 +171,16 @@ impl Finished {
                 plan.prologue = plan.steps.len();
             }
         }
-        let observed = self.named.iter().filter(|named| wanted(&named.name));
-        plan.observed = observed
-            .map(|named| {
-                let bytes = operand_bytes(self.nodes[named.node].role, named.shape.count(), target);
-                let place = Place { memory: memory[&named.node], offset: 0, bytes };
-                Observed {
-                    name: named.name.clone(),
-                    shape: named.shape,
-                    step: last_part.get(&named.node).copied(),
-                    place,
-                }
-            })
-            .collect();
+        let readable = |named: &Named| {
+            let (whole, first) = self.whole(named.node);
+            let role = self.nodes[named.node].role;
+            let [offset, bytes] = [first, named.shape.count()].map(|count| operand_bytes(role, count, target));
+            let place = Place { memory: memory[&whole], offset, bytes };
+            Observed { name: named.name.clone(), shape: named.shape, step: last_part.get(&whole).copied(), place }
+        };
+        let written = |named: &&Named| live[named.node] && last_part.contains_key(&self.whole(named.node).0);
+        plan.observed = self.named.iter().filter(|named| wanted(&named.name)).map(readable).collect();
+        plan.modules = self.named.iter().filter(written).map(readable).collect();
         Ok(plan)
     }
 

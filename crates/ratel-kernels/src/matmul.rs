@@ -178,8 +178,8 @@ impl Operation for Matmul {
 }
 
 impl Matmul {
-    /// Columns of a layer's matrix.
-    fn w_columns(&self) -> usize {
+    /// Columns of a layer's matrix: `n`, or twice that of a gated layer.
+    pub fn w_columns(&self) -> usize {
         self.gates() * self.n
     }
 

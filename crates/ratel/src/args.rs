@@ -1,11 +1,13 @@
 //! The command line.
 
+mod inspect;
 mod latent;
 mod learn;
 mod spaces;
 
 use crate::picture::Fit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use inspect::InspectArgs;
 pub(crate) use latent::{DecodeArgs, DenoiseArgs, DiffuseArgs, EncodeArgs, InterpolateArgs, Path, Space};
 pub(crate) use learn::{Layout, LessonArgs, ShowArgs, Variant};
 pub(crate) use spaces::CompareSpacesArgs;
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Time every dispatch of a generation: where the time goes, what binds, what could be gained; or compare two profiles
     Profile(ProfileArgs),
+    /// Look into a generation: one web page with every layer, kernel and value, from prompt to picture
+    Inspect(InspectArgs),
     /// Measure what a device can do at best: arithmetic, memory, dispatches
     Roofline(RooflineArgs),
     /// List ops and kernels, or check and time the kernels of one op

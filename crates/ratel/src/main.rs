@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(args),
         Command::Trace(args) => commands::trace::run(args),
         Command::Profile(args) => commands::profile::run(args),
+        Command::Inspect(args) => commands::inspect::run(args),
         Command::Roofline(args) => commands::roofline::run(args),
         Command::Kernels(args) => commands::kernels::run(args),
         Command::Show(args) => commands::show::run(args),

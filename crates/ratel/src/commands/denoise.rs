@@ -47,7 +47,7 @@ impl Shown {
 }
 
 /// The root of the mean square: 1 for standard normal noise.
-fn size(values: &HostTensor) -> f64 {
+pub(super) fn size(values: &HostTensor) -> f64 {
     let squares: f64 = values.data.iter().map(|value| f64::from(*value).powi(2)).sum();
     (squares / values.data.len().max(1) as f64).sqrt()
 }
@@ -123,7 +123,7 @@ pub(crate) fn run(args: DenoiseArgs) -> Result<(), Failure> {
 }
 
 /// So many of the steps, evenly from the first to the last.
-fn some_of(seen: Vec<Seen>, count: Option<usize>) -> Vec<Seen> {
+pub(super) fn some_of(seen: Vec<Seen>, count: Option<usize>) -> Vec<Seen> {
     let (steps, wanted) = (seen.len(), count.unwrap_or(seen.len()));
     if wanted >= steps {
         return seen;

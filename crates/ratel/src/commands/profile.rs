@@ -196,7 +196,7 @@ fn profile(args: &ProfileRunArgs, prepared: &Prepared, sampler: &str, steps: Ran
 }
 
 /// What the device can do at most, from the file in which that is kept, or measured; none where it can't be.
-fn roof(engine: &Engine) -> Result<Option<Roof>, Failure> {
+pub(super) fn roof(engine: &Engine) -> Result<Option<Roof>, Failure> {
     let spinner = progress::spinner();
     let roof = Roof::cached(engine, &mut |what| spinner.set_message(format!("roof: {what}")));
     spinner.finish_and_clear();
