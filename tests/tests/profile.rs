@@ -97,7 +97,10 @@ fn on_the_twins() {
     assert_eq!(table.lines().count(), 1 + twins.dispatches.len());
     once(&["-o", "stacks", "--format", "folded"]);
     let stacks = String::from_utf8(place.bytes("stacks")).expect("UTF-8");
-    assert!(stacks.contains("unet;mid_block;attentions.0;transformer_blocks.0;attn1;to_q;matmul "), "{stacks:.500}");
+    assert!(
+        stacks.contains("unet;mid_block;attentions.0;transformer_blocks.0;attn1;to_q+to_k+to_v;matmul "),
+        "{stacks:.500}"
+    );
     once(&["-o", "p.html"]);
     assert!(place.bytes("p.html").starts_with(b"<!doctype html>"));
     assert_eq!(place.files(), ["p.csv", "p.html", "p.json", "p.jsonl", "stacks"], "and nothing else");

@@ -126,7 +126,8 @@ static MATMUL_SUBGROUP: Kernel = kernel!("lessons", "matmul_4_subgroup", |op, ta
 fn matmul<'a>(op: &'a Op, target: &Target) -> Option<&'a Matmul> {
     let Op::Matmul(op) = op else { return None };
     let bare = !op.bias && op.image_rows.is_none() && op.act == Act::None && !op.residual;
-    (bare && op.k1 == op.k && op.parts.is_whole() && is_full(target)).then_some(op)
+    let single = op.layers.count() == 1 && !op.gated && op.parts.is_whole();
+    (bare && single && op.k1 == op.k && is_full(target)).then_some(op)
 }
 
 fn matmul_cases() -> Vec<Op> {

@@ -317,7 +317,7 @@ pub(crate) fn request(args: &DrawArgs, model: &Model) -> Result<(Request, Origin
         precision: precision(&args.run),
         rules: rules(&args.run)?,
         observe: vec![],
-        observe_steps: vec![0],
+        observe_steps: vec![],
         keep_steps: false,
         init: init.map(|read| read.picture),
         variation: None,
