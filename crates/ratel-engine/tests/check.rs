@@ -69,9 +69,10 @@ fn a_write_outside_fails() {
 
 #[test]
 fn a_mistake_is_shown_at_its_line() {
-    for (wrong, why) in [("y[i] = ;", "expected"), ("y[i] = 1u;", "add.wgsl"), ("y[i] = z;", "z")] {
+    for (wrong, why) in [("y[i] = ;", "expected"), ("y[i] = 1u;", "convert"), ("y[i] = z;", "z")] {
         let Some(result) = check(wrong, Elem::F32) else { return };
         let error = result.expect_err("it does not compile").to_string();
-        assert!(error.starts_with("pointwise/add.wgsl") && error.contains(why) && !error.contains('\n'), "{error}");
+        let (file, says) = error.split_once(":34:").unwrap_or_else(|| panic!("{error}"));
+        assert!(file.ends_with("pointwise/add.wgsl") && says.contains(why) && !error.contains('\n'), "{error}");
     }
 }
