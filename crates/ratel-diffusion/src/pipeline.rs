@@ -12,7 +12,7 @@ use crate::sampling::{NoiseLevel, Prediction, Run};
 use crate::stage::Stage;
 use crate::text::Tokens;
 use ratel_engine::{Engine, EngineError, Hooks, Point, Session};
-use ratel_graph::Rule;
+use ratel_graph::{Plan, Rule};
 use ratel_kernels::Target;
 use ratel_tensor::{Elem, HostTensor};
 use std::collections::VecDeque;
@@ -140,14 +140,25 @@ pub trait Watcher {
     fn event(&mut self, event: Event);
     /// The output of an observed module: its name, and its value with channels first.
     fn tensor(&mut self, _name: &str, _value: HostTensor) {}
-    /// A component runs whose modules could be observed: of the UNet in the steps that [`Request::observe_steps`] names, of
-    /// the decoder for the first picture. Whoever wants to look at the operands of its dispatches runs it here instead,
-    /// with [`Session::run_looking`]; `None` leaves it to the pipeline.
-    fn run(&mut self, _session: &Session, _hooks: &mut Hooks) -> Option<Result<(), EngineError>> {
+    /// A component runs whose modules could be observed: of the UNet in the steps that [`Request::observe_steps`] names and
+    /// before them, of the decoder for the first picture. Whoever wants to look at the operands of its dispatches runs it
+    /// here instead, with [`Session::run_looking`]; `None` leaves it to the pipeline.
+    fn run(&mut self, _part: &Part<'_>, _hooks: &mut Hooks) -> Option<Result<(), EngineError>> {
         None
     }
     /// A step was seen from within, if the request asks for it; of a step with several calls of the model, the first.
     fn seen(&mut self, _seen: Seen) {}
+}
+
+/// What of a component runs.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The component.
+    pub session: &'a Session,
+    /// The plan's steps: all of them, or its prologue, or what comes after that.
+    pub range: Range<usize>,
+    /// The step of the sampler, from 0, that it is run in, if it is run in one.
+    pub step: Option<usize>,
 }
 
 /// How many of a run's calls of the UNet have their timesteps embedded together, before the first of them: all, up to as many
@@ -359,16 +370,22 @@ impl Stages<'_> {
         for (i, step) in request.run.steps.iter().enumerate() {
             let observed = request.observe_steps.contains(&i);
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
+            // a trace shows in each step all that the step's outputs were made of
+            let traced = observed && !request.observe.is_empty();
             stage.engine.mark("sampler", Some(i));
             let inside = denoiser.step(step, request.reveal, &mut || noise.draw(), |session, reuse| {
-                if reuse == Reuse::Nothing && session.plan().prologue > 0 && !observed {
+                let Plan { prologue, steps, .. } = session.plan();
+                let part = |range, step| Part { session, range, step };
+                if reuse == Reuse::Nothing && *prologue > 0 && !traced {
                     stage.engine.mark("unet", None);
-                    stage.prepare(session)?;
+                    if !(observed && stage.is_run_by(watcher, &part(0..*prologue, None))?) {
+                        stage.prepare(session)?;
+                    }
                 }
                 stage.engine.mark("unet", Some(i));
-                if observed {
+                if traced {
                     stage.run(session, &prefix, watcher)?;
-                } else {
+                } else if !(observed && stage.is_run_by(watcher, &part(*prologue..steps.len(), Some(i)))?) {
                     stage.start_again(session, &mut || ahead.tell(watcher))?;
                 }
                 stage.engine.mark("sampler", Some(i));

@@ -2,7 +2,7 @@
 
 use crate::DiffusionError;
 use crate::model::Model;
-use crate::pipeline::{Event, LOADING, Precision, Watcher, target};
+use crate::pipeline::{Event, LOADING, Part, Precision, Watcher, target};
 use ratel_engine::{Engine, EngineError, Hooks, Progress, Session, WeightSink, WeightSource};
 use ratel_graph::{Finished, Plan, PlanOptions, Rule};
 use ratel_tensor::{Elem, HostTensor};
@@ -46,15 +46,20 @@ impl Stage<'_> {
 
     /// Runs a session, showing what is observed.
     pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
-        let mut hooks = self.hooks();
-        if let Some(ran) = watcher.run(session, &mut hooks) {
-            return Ok(ran?);
+        if self.is_run_by(watcher, &Part { session, range: 0..session.plan().steps.len(), step: None })? {
+            return Ok(());
         }
-        session.run_observed(&mut hooks, &mut |observed, values| {
+        session.run_observed(&mut self.hooks(), &mut |observed, values| {
             let value = HostTensor::new(observed.shape, values).channels_first();
             watcher.tensor(&format!("{prefix}{}", observed.name), value);
         })?;
         Ok(())
+    }
+
+    /// Whether whoever watches runs it.
+    pub(crate) fn is_run_by(&self, watcher: &mut dyn Watcher, part: &Part<'_>) -> Result<bool, DiffusionError> {
+        let ran = watcher.run(part, &mut self.hooks());
+        Ok(ran.transpose()?.is_some())
     }
 
     pub(crate) fn run_plainly(&self, session: &Session) -> Result<(), DiffusionError> {

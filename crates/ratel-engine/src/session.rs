@@ -279,20 +279,28 @@ impl Session {
         Ok(())
     }
 
-    /// Like [`Session::run`], and shows the operands of steps as they lay in memory: of each step as much as `wanted` says
-    /// of it, the inputs as the step found them. Nothing is kept from being fused for it, so what is seen is what runs.
+    /// Runs a range of the plan's steps, such as all, or its prologue, or what comes after that, waits, and shows the
+    /// operands of steps as they lay in memory: of each step as much as `wanted` says of it, the inputs as the step found
+    /// them. Nothing is kept from being fused for it, so what is seen is what runs.
     ///
     /// # Errors
-    /// Those of [`Session::run`].
+    /// If the range is not within the plan; those of [`Session::run_again`].
     pub fn run_looking(
         &self,
+        range: Range<usize>,
         hooks: &mut Hooks,
         wanted: &dyn Fn(usize) -> Look,
         look: &mut dyn FnMut(usize, Vec<Vec<f32>>),
     ) -> Result<(), EngineError> {
-        let (total, tape) = (self.plan.steps.len(), self.engine.tape.as_deref());
-        let mut done = 0;
-        for i in (0..total).filter(|&i| wanted(i) != Look::Away) {
+        if range.start > 0 {
+            self.after_prologue()?;
+        }
+        if range.start > range.end || range.end > self.plan.steps.len() {
+            return Err(EngineError::Plan(format!("it has {} steps, not {range:?}", self.plan.steps.len())));
+        }
+        let tape = self.engine.tape.as_deref();
+        let mut done = range.start;
+        for i in range.clone().filter(|&i| wanted(i) != Look::Away) {
             self.run_steps(done..i, hooks, tape)?;
             let operands = self.plan.steps[i].op.operands();
             let inputs = if wanted(i) == Look::Operands { operands.len().saturating_sub(1) } else { 0 };
@@ -302,7 +310,7 @@ impl Session {
             seen.push(self.operand(i, operands.len() - 1)?);
             look(i, seen);
         }
-        self.run_through(done..total, hooks)
+        self.run_through(done..range.end, hooks)
     }
 
     /// The values of an operand of a step, by its number.

@@ -25,7 +25,7 @@ function overview() {
     const calls = component.calls || 1;
     const name = component.name === "unet" ? `UNet, ${calls} times` : componentName(component.name);
     return link(`in/${component.name}`, element("h3", {}, name),
-      element("dl", {}, ...[["parameters", count(component.parameters)], ["operations", `${flop(tree.flops)}${calls > 1 ? " each" : ""}`], ["moves at least", bytes(tree.bytes)], ["kernel time", `${time(tree.ns)}${calls > 1 ? " each" : ""}`], ["dispatches", String(component.nodes.length)]]
+      element("dl", {}, ...[["parameters", count(component.parameters)], ["operations", `${flop(tree.flops)}${calls > 1 ? " each" : ""}`], ["moves at least", bytes(tree.bytes)], ["kernel time", `${time(tree.ns)}${calls > 1 ? " each" : ""}`], component.once && ["once before", time(onceTime(component))], ["dispatches", String(component.nodes.length)]].filter(Boolean)
         .flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, value)])));
   });
   const chain = element("div", { class: "pipeline" });
@@ -111,7 +111,7 @@ function block(path) {
   if (!place) return [element("p", {}, `There is no ${wanted} in this run.`)];
   byId("where").replaceChildren(...crumbs(wanted));
   const chooser = element("div", { class: "chooser" }, components.map((component) => element("a", { href: `#in/${component.name}`, "aria-current": component.name === pathOf(wanted)[0] ? "true" : null }, componentName(component.name))));
-  const numbers = facts([["Parameters", count(parameters(place))], ["Operations", flop(place.flops), "in one call"], ["Moves at least", bytes(place.bytes)], ["Kernel time", time(place.ns), components[number].calls > 1 ? `medians of ${components[number].calls} calls` : "one call"], ["Dispatches", String(place.nodes.length)]]);
+  const numbers = facts([["Parameters", count(parameters(place))], ["Operations", flop(place.flops), place.nodes.some(runsOnce) ? "in one call, without what is worked out once for all" : "in one call"], ["Moves at least", bytes(place.bytes)], ["Kernel time", time(place.ns), components[number].calls > 1 ? `medians of ${components[number].calls} calls` : "one call"], ["Dispatches", String(place.nodes.length)]]);
   const own = place.nodes.filter((node) => node.module === place.path);
   const longest = Math.max(...[...place.children.values()].map((child) => child.ns), ...own.map(nodeTime), 1e-9);
   // blocks and the block's own dispatches, in the order in which they run
@@ -131,12 +131,15 @@ function row(name, hash, hint, input, result, weights, flops, moved, ns, longest
 function blockRow(child, longest) {
   const only = child.children.size === 0 && child.nodes.length === 1 ? child.nodes[0] : null;
   const [first, last] = [child.nodes[0], child.nodes[child.nodes.length - 1]];
-  const hint = only ? only.op : `${child.nodes.length} dispatches`;
-  return row(child.name, only ? nodeHash(only) : `in/${child.path}`, hint, first.operands[0].shape, output(last).shape, parameters(child), child.flops, child.bytes, child.ns, longest, only ? family(only.op) : "other");
+  const once = child.nodes.every(runsOnce);
+  const hint = `${only ? only.op : `${child.nodes.length} dispatches`}${once ? ", once for all steps" : ""}`;
+  const sum = (of) => child.nodes.reduce((total, node) => total + of(node), 0);
+  const [flops, moved, ns] = once ? [sum((node) => node.flops), sum((node) => node.bytes), sum(nodeTime)] : [child.flops, child.bytes, child.ns];
+  return row(child.name, only ? nodeHash(only) : `in/${child.path}`, hint, first.operands[0].shape, output(last).shape, parameters(child), flops, moved, ns, longest, only ? family(only.op) : "other");
 }
 
 function nodeRow(node, longest) {
-  return row(node.op, nodeHash(node), node.shape, node.operands[0].shape, output(node).shape, 0, node.flops, node.bytes, nodeTime(node), longest, family(node.op));
+  return row(node.op, nodeHash(node), `${node.shape}${runsOnce(node) ? ", once for all steps" : ""}`, node.operands[0].shape, output(node).shape, 0, node.flops, node.bytes, nodeTime(node), longest, family(node.op));
 }
 
 // --- a dispatch ---
@@ -180,7 +183,7 @@ function layer(component, at) {
   byId("where").replaceChildren(...crumbs(node.module, node.op), element("span", { class: "around" },
     nodes[at - 1] ? link(nodeHash(nodes[at - 1]), "\u2190 before") : "", ` dispatch ${at + 1} of ${nodes.length} `, nodes[at + 1] ? link(nodeHash(nodes[at + 1]), "next \u2192") : ""));
   const calls = node.ns.length;
-  const numbers = facts([["Operations", flop(node.flops)], ["Moves at least", bytes(node.bytes)], ["Time", time(nodeTime(node)), calls > 1 ? `median of ${calls}: ${time(Math.min(...node.ns))} to ${time(Math.max(...node.ns))}` : "ran once"],
+  const numbers = facts([["Operations", flop(node.flops)], ["Moves at least", bytes(node.bytes)], ["Time", time(nodeTime(node)), calls > 1 ? `median of ${calls}: ${time(Math.min(...node.ns))} to ${time(Math.max(...node.ns))}` : runsOnce(node) ? "once for all steps, before the first" : "ran once"],
     ["Parameters", count(node.operands.filter((operand) => operand.from.weight).reduce((sum, operand) => sum + product(operand.shape), 0))]]);
   const operandRows = node.operands.map((operand) => element("tr", {}, element("th", { scope: "row" }, element("code", {}, operand.name)),
     element("td", {}, times(operand.shape)), element("td", { class: "right" }, bytes(operand.bytes)), element("td", {}, whence(operand, nodes)),
@@ -192,7 +195,7 @@ function layer(component, at) {
     section("What one thread does", story ? element("p", {}, story) : "", element("p", { class: story ? "faint" : "" }, `The file says: ${kernel.grid}.`), dispatchGrid(node, kernel)),
     section("Place on the roofline", roofline(node)));
   const right = element("div", {}, section(`${kernel.file}`, element("p", { class: "faint" }, node.kernel.endsWith("(twin)") ? "What ran is the kernel's twin on the CPU; this is the plain kernel of the op." : `As it ran: ${kernel.variant}. Marked lines have this variant's constants filled in.`), code(kernel)));
-  const title = element("h2", { class: "module" }, element("i", { class: `dot ${family(node.op)}` }), `${node.module} `, element("span", { class: "faint" }, node.is.length && !node.is.includes(node.module) ? `writes the output of ${node.is.join(", ")}` : ""));
+  const title = element("h2", { class: "module" }, element("i", { class: `dot ${family(node.op)}` }), `${node.module} `, element("span", { class: "faint" }, node.is.length && node.is[0].name !== node.module ? `writes the output of ${node.is.map((module) => module.name).join(", ")}` : ""));
   return [title, numbers, element("div", { class: "columns" }, left, right), ...activationViews(node)];
 }
 
@@ -200,7 +203,11 @@ function whence(operand, nodes) {
   const from = operand.from;
   if (from.weight) return element("span", {}, "parameter ", element("code", {}, from.weight));
   if (from.input) return `the component's input ${from.input}`;
-  if (from.node !== undefined) return element("span", {}, "from ", link(nodeHash(nodes[from.node]), `${nodes[from.node].module} (${nodes[from.node].op})`));
+  if (from.node !== undefined) {
+    const writer = nodes[from.node];
+    const part = writer.is.length > 1 && writer.is.find((module) => module.offset === operand.offset);
+    return element("span", {}, "from ", link(nodeHash(writer), `${writer.module} (${writer.op})`), part ? `: its part ${part.name.split(".").pop()}` : "");
+  }
   return "written here";
 }
 

@@ -99,6 +99,8 @@ const families = [["conv", "conv"], ["matmul", "matmul"], ["sum_parts", "matmul"
 const family = (op) => (families.find(([part]) => op.includes(part)) || ["", "other"])[1];
 const output = (node) => node.operands[node.operands.length - 1];
 const nodeTime = (node) => median(node.ns);
+const runsOnce = (node) => node.number < components[node.component].once;
+const onceTime = (component) => component.nodes.slice(0, component.once).reduce((sum, node) => sum + nodeTime(node), 0);
 
 function branch(name, path) {
   return { name, path, children: new Map(), nodes: [], flops: 0, bytes: 0, ns: 0, weights: new Map() };
@@ -112,9 +114,12 @@ const trees = components.map((component, number) => {
     let place = root;
     const parts = pathOf(node.module).slice(1);
     for (let depth = 0; ; depth++) {
-      place.flops += node.flops;
-      place.bytes += node.bytes;
-      place.ns += nodeTime(node);
+      // what is worked out once for all calls is in no call's sum
+      if (!runsOnce(node)) {
+        place.flops += node.flops;
+        place.bytes += node.bytes;
+        place.ns += nodeTime(node);
+      }
       place.nodes.push(node);
       for (const operand of node.operands) if (operand.from.weight) place.weights.set(operand.from.weight, product(operand.shape));
       if (depth === parts.length) break;

@@ -1,9 +1,9 @@
 //! A component of the model as it was planned, with the times of the same run.
 
-use crate::{Component, Node, NodeOperand, Source, Tenant, shapes};
+use crate::{Component, Module, Node, NodeOperand, Source, Tenant, shapes};
 use ratel_graph::{Memory, Place, Plan};
 use ratel_kernels::activation::Act;
-use ratel_kernels::{Op, Param};
+use ratel_kernels::{Op, Operand, Param};
 use ratel_profile::{Dispatch, Limit, Run, Unit, kernel_variant, shape};
 use std::collections::BTreeMap;
 
@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 /// `dispatches` are those of the component's stage, in order; what belongs to no module of it is left out.
 pub fn component(name: &str, plan: &Plan, run: &Run, dispatches: &[&Dispatch]) -> Component {
     let prefix = format!("{name}.");
-    let own: Vec<&&Dispatch> = dispatches.iter().filter(|dispatch| dispatch.module.starts_with(&prefix)).collect();
+    let own: Vec<&Dispatch> =
+        dispatches.iter().copied().filter(|dispatch| dispatch.module.starts_with(&prefix)).collect();
+    let times = times(plan, &own);
     let count = plan.steps.len();
     let mut places = Places::default();
     let mut nodes: Vec<Node> = Vec::with_capacity(count);
@@ -32,7 +34,13 @@ pub fn component(name: &str, plan: &Plan, run: &Run, dispatches: &[&Dispatch]) -
                     _ => shape,
                 };
                 let bytes = operand.bytes(&plan.target);
-                NodeOperand { name: operand.name.to_owned(), shape, bytes, from, tensor: None, values: None }
+                let before = match &from {
+                    Source::Node(writer) => place.offset.saturating_sub(written(plan, *writer).offset),
+                    Source::Input(_) => place.offset,
+                    Source::Weight(_) | Source::Output => 0,
+                };
+                let offset = values_in(before, operand, plan);
+                NodeOperand { name: operand.name.to_owned(), shape, bytes, from, offset, tensor: None, values: None }
             })
             .collect();
         let modules = plan.modules.iter().filter(|module| module.step == Some(i));
@@ -46,10 +54,15 @@ pub fn component(name: &str, plan: &Plan, run: &Run, dispatches: &[&Dispatch]) -
         if let Some(place) = step.operands.last() {
             places.write(i, place, &step.label, nodes.last().map(|node| node.module.as_str()));
         }
-        let ns = own.chunks_exact(count).filter_map(|call| call[i].ns.first().copied()).collect();
+        let is = modules.map(|module| {
+            let before = module.place.offset.saturating_sub(written(plan, i).offset);
+            let shape = module.shape.to_vec();
+            let offset = operands.last().map_or(0, |output| values_in(before, output, plan));
+            Module { name: module.name.clone(), offset, shape }
+        });
         nodes.push(Node {
             module: step.label.clone(),
-            is: modules.map(|module| module.name.clone()).collect(),
+            is: is.collect(),
             op: step.op.name().to_owned(),
             shape: shape(&step.op),
             kernel: step.choice.as_ref().map_or_else(
@@ -62,21 +75,50 @@ pub fn component(name: &str, plan: &Plan, run: &Run, dispatches: &[&Dispatch]) -
             workgroups: step.choice.as_ref().map(|choice| choice.schedule.workgroups),
             flops: cost.flops,
             bytes: cost.bytes,
-            ns,
+            ns: times[i].clone(),
             least_ns: limit.map(|limit| limit.ns),
             bound: limit.map(|limit| limit.bound),
         });
     }
     Component {
         name: name.to_owned(),
-        calls: own.len() / count.max(1),
+        calls: times.last().map_or(0, Vec::len),
         parameters: plan.weights.iter().map(|weight| weight.shape.count()).sum(),
         weight_bytes: plan.weight_bytes(),
         activation_bytes: plan.activation_bytes(),
         nodes,
+        once: plan.prologue,
         slots: plan.slots.clone(),
-        tenants: places.tenants,
+        tenants: places.tenants(plan.prologue, count),
     }
+}
+
+/// How long each dispatch of a plan took every time it ran. The prologue runs by itself, or before the others in one go.
+fn times(plan: &Plan, ran: &[&Dispatch]) -> Vec<Vec<u64>> {
+    let mut times = vec![vec![]; plan.steps.len()];
+    let mut at = 0;
+    for dispatch in ran {
+        let is = |i: usize| {
+            let planned = plan.steps.get(i)?;
+            (planned.label == dispatch.module && planned.op.name() == dispatch.op).then_some(i)
+        };
+        let first = if at == 0 || at == plan.steps.len() { is(0).or_else(|| is(plan.prologue)) } else { is(at) };
+        let Some(i) = first else { break };
+        times[i].extend(dispatch.ns.first());
+        at = i + 1;
+    }
+    times
+}
+
+/// Where a dispatch's output lies.
+fn written(plan: &Plan, step: usize) -> Place {
+    plan.steps[step].operands.last().copied().unwrap_or(Place { memory: Memory::Slot(0), offset: 0, bytes: 0 })
+}
+
+/// How many values of an operand so many bytes are.
+fn values_in(bytes: u64, operand: &Operand, plan: &Plan) -> usize {
+    let eight = Operand { count: 8, ..*operand }.bytes(&plan.target);
+    (bytes * 8 / eight.max(1)) as usize
 }
 
 /// The shape of what a dispatch wrote, if it is of the size that is wanted.
@@ -158,6 +200,13 @@ impl Places {
             Memory::Input(i) => Source::Input(plan.inputs[i].name.clone()),
             memory => self.writers.get(&memory).map_or(Source::Output, |writer| Source::Node(*writer)),
         }
+    }
+
+    /// Who lives where; what the prologue leaves for later dispatches stays for the next call.
+    fn tenants(self, prologue: usize, count: usize) -> Vec<Tenant> {
+        let stays = |tenant: &Tenant| tenant.first < prologue && tenant.last >= prologue;
+        let last = |tenant: &Tenant| if stays(tenant) { count - 1 } else { tenant.last };
+        self.tenants.into_iter().map(|tenant| Tenant { last: last(&tenant), ..tenant }).collect()
     }
 
     /// Notes what a dispatch writes. A further band of the same tensor is no new tenant.

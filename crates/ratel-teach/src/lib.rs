@@ -24,8 +24,8 @@ pub use explain::{Explanation, Line, Term, explain};
 pub use kernel::kernel_page;
 pub use page::page;
 pub use recording::{
-    Component, Figures, Heat, HeatLayer, KernelPage, Node, NodeOperand, Recording, Sample, Settings, Side, SideStep,
-    Source, Tenant, Word,
+    Component, Figures, Heat, HeatLayer, KernelPage, Module, Node, NodeOperand, Recording, Sample, Settings, Side,
+    SideStep, Source, Tenant, Word,
 };
 pub use shapes::shapes;
 pub use tensor::{Histogram, Tensor, data_url};

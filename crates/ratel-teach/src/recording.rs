@@ -54,7 +54,7 @@ pub struct Figures {
     pub picture_elements: usize,
     /// Numbers of its latents.
     pub latent_elements: usize,
-    /// Floating-point operations of one call of the UNet on the latents.
+    /// Floating-point operations of one call of the UNet on the latents, without what is computed once for many calls.
     pub unet_flops: f64,
     /// Bytes that its dispatches must move.
     pub unet_bytes: f64,
@@ -85,6 +85,8 @@ pub struct Component {
     pub activation_bytes: u64,
     /// Its dispatches in order.
     pub nodes: Vec<Node>,
+    /// How many of them, the first, ran once for many calls.
+    pub once: usize,
     /// Bytes of each slot of memory.
     pub slots: Vec<u64>,
     /// Who lives where, from which dispatch to which.
@@ -96,8 +98,9 @@ pub struct Component {
 pub struct Node {
     /// The module, in diffusers' spelling, with the component in front.
     pub module: String,
-    /// Modules whose outputs this dispatch's output is, under their own names: those that `ratel trace` would show.
-    pub is: Vec<String>,
+    /// Modules whose outputs this dispatch's output is, those that `ratel trace` would show: one, or each of those that were
+    /// joined in one dispatch.
+    pub is: Vec<Module>,
     /// The op: its plain kernel's name.
     pub op: String,
     /// Its sizes in a few characters.
@@ -124,6 +127,17 @@ pub struct Node {
     pub bound: Option<Bound>,
 }
 
+/// A module's output within a dispatch's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Module {
+    /// In diffusers' spelling, with the component in front.
+    pub name: String,
+    /// Values before it.
+    pub offset: usize,
+    /// Its extents, channels last.
+    pub shape: Vec<usize>,
+}
+
 /// An operand of a dispatch: an edge of the graph.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeOperand {
@@ -135,6 +149,8 @@ pub struct NodeOperand {
     pub bytes: u64,
     /// Where it comes from.
     pub from: Source,
+    /// Values before it in what that dispatch or input holds: of projections that were joined, this may be the second.
+    pub offset: usize,
     /// Its values: a number in [`Recording::tensors`].
     pub tensor: Option<usize>,
     /// How its values are distributed, where they were looked at.

@@ -7,11 +7,11 @@ use crate::progress::Progress;
 use image::imageops::{FilterType, resize};
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::Model;
-use ratel_diffusion::pipeline::{Event, Request, Seen, Watcher, latent_size, target};
+use ratel_diffusion::pipeline::{Event, Part, Request, Seen, Watcher, calls_together, latent_size, target};
 use ratel_diffusion::stage::Stage;
-use ratel_engine::{Engine, EngineError, Hooks, Look, Session};
+use ratel_engine::{Engine, EngineError, Hooks, Look};
 use ratel_graph::{Finished, Plan, PlanOptions, Step};
-use ratel_kernels::{Limits, LinkError, Op, Shaders, Target, kernels_of};
+use ratel_kernels::{Cost, Limits, LinkError, Op, Shaders, Target, kernels_of};
 use ratel_teach::{
     Component, Figures, Heat, HeatLayer, Histogram, KernelPage, Sample, Side, SideStep, Source, Tensor, Word,
     attention_maps, data_url, explain, kernel_page, map_size, per_word,
@@ -54,9 +54,10 @@ impl Wish {
         let copies = if request.cfg_scale > 1.0 { 2 } else { 1 };
         let [h, w] = latent_size(model, request.width, request.height)?;
         let options = PlanOptions { rules: request.rules.clone(), observe: vec![] };
+        let together = calls_together(request.run.model_calls().count(), &request.rules);
         let graphs: [(&str, Finished); 3] = [
             ("text_encoder", model.text_graph(copies, request.clip_skip)?),
-            ("unet", model.unet_graph(copies, h, w)?),
+            ("unet", model.unet_graph_of_calls(together, copies, h, w)?),
             ("vae", model.vae_graph(1, h, w)?),
         ];
         let mut plans = Vec::new();
@@ -76,7 +77,8 @@ impl Wish {
                         continue;
                     }
                     let chosen = wish.nodes.entry((*name).to_owned()).or_default();
-                    let given = |at: usize| writer(plan, i, at).is_some_and(|writer| chosen.contains(&writer));
+                    let whole = |writer: usize, at: usize| plan.steps[writer].operands.last() == step.operands.get(at);
+                    let given = |at: usize| writer(plan, i, at).is_some_and(|w| chosen.contains(&w) && whole(w, at));
                     let operands = step.op.operands();
                     let new = operands.iter().enumerate().filter(|(at, _)| !given(*at));
                     // base64 makes four bytes of three
@@ -128,8 +130,6 @@ pub(super) struct Looker<'a> {
     wish: Option<(&'a Wish, usize)>,
     words: Vec<Word>,
     latents: [usize; 2],
-    /// Steps that are done.
-    step: usize,
     plans: BTreeMap<String, Plan>,
     seen: BTreeMap<(String, usize), Looked>,
     /// Cross-attention of each step.
@@ -148,7 +148,6 @@ impl<'a> Looker<'a> {
             wish,
             words: words(model, &request.prompt)?,
             latents,
-            step: 0,
             plans: BTreeMap::new(),
             seen: BTreeMap::new(),
             heat: BTreeMap::new(),
@@ -172,9 +171,11 @@ impl<'a> Looker<'a> {
                     operand.values = Some(values);
                 }
                 let Some(kept) = seen.kept else { continue };
-                for (operand, values) in node.operands.iter_mut().zip(&kept) {
+                for ((operand, place), values) in node.operands.iter_mut().zip(&plan.steps[i].operands).zip(&kept) {
+                    // of what is read only in part, the part is kept by itself
+                    let whole = |writer: usize| plan.steps[writer].operands.last() == Some(place);
                     let known = match operand.from {
-                        Source::Node(writer) => written.get(&writer).copied(),
+                        Source::Node(writer) if whole(writer) => written.get(&writer).copied(),
                         _ => None,
                     };
                     let number = known.unwrap_or_else(|| {
@@ -240,9 +241,6 @@ fn taken_apart(component: usize, node: usize, op: &Op, kept: &[Vec<f32>]) -> Vec
 
 impl Watcher for Looker<'_> {
     fn event(&mut self, event: Event) {
-        if let Event::Step(done, _) = event {
-            self.step = done;
-        }
         self.progress.event(event);
     }
 
@@ -250,12 +248,12 @@ impl Watcher for Looker<'_> {
         self.progress.seen(seen);
     }
 
-    fn run(&mut self, session: &Session, hooks: &mut Hooks) -> Option<Result<(), EngineError>> {
-        let plan = session.plan();
+    fn run(&mut self, part: &Part<'_>, hooks: &mut Hooks) -> Option<Result<(), EngineError>> {
+        let plan = part.session.plan();
         let name = plan.steps.first()?.label.split('.').next()?.to_owned();
         let unet = name == "unet";
-        let step = self.step;
-        let looked = self.wish.filter(|(_, chosen)| !unet || step == *chosen);
+        // what is in no step of the sampler is run once
+        let looked = self.wish.filter(|(_, chosen)| part.step.is_none_or(|step| step == *chosen));
         let crossing = |i: usize| unet && plan.steps[i].label.ends_with("attn2");
         let keeps = |i: usize| looked.is_some_and(|(w, _)| w.nodes.get(&name).is_some_and(|nodes| nodes.contains(&i)));
         let whole = looked.is_some_and(|(wish, _)| wish.whole.contains(&name));
@@ -263,10 +261,9 @@ impl Watcher for Looker<'_> {
             let cross = crossing(i) && matches!(plan.steps[i].op, Op::Attention(_));
             if whole || keeps(i) || cross { Look::Operands } else { Look::Away }
         };
-        let heat = self.heat.entry(step).or_default();
-        heat.layers.clear(); // a sampler may call the model again in the same step
+        let mut heat = Heat::default();
         let (words, latents, all) = (&self.words, self.latents, &mut self.seen);
-        let ran = session.run_looking(hooks, &wanted, &mut |i, values| {
+        let ran = part.session.run_looking(part.range.clone(), hooks, &wanted, &mut |i, values| {
             let planned = &plan.steps[i];
             if let (Op::Attention(op), true) = (&planned.op, crossing(i))
                 && let Some([rows, columns]) = map_size(op.queries, latents)
@@ -282,6 +279,10 @@ impl Watcher for Looker<'_> {
                 all.insert((name.clone(), i), Looked { values: histograms, kept: keeps(i).then_some(values) });
             }
         });
+        if let Some(step) = part.step {
+            // of several calls in one step the last
+            self.heat.insert(step, heat);
+        }
         if looked.is_some() {
             self.plans.insert(name, plan.clone());
         }
@@ -388,16 +389,20 @@ fn whole(request: &Request, rgb: &[u8]) -> String {
 /// Why latents are cheaper: the UNet over latents as it ran, and over pixels as it would be planned.
 pub(super) fn figures(model: &Model, request: &Request, unet: Option<&Plan>, components: &[Component]) -> Figures {
     let sum = |name: &str, of: &dyn Fn(&Component) -> f64| components.iter().find(|c| c.name == name).map_or(0.0, of);
-    let flops = |component: &Component| component.nodes.iter().map(|node| node.flops).sum();
-    let bytes = |component: &Component| component.nodes.iter().map(|node| node.bytes).sum();
+    let flops = |component: &Component| component.nodes[component.once..].iter().map(|node| node.flops).sum();
+    let bytes = |component: &Component| component.nodes[component.once..].iter().map(|node| node.bytes).sum();
     let copies = if request.cfg_scale > 1.0 { 2 } else { 1 };
     // no device would have to hold it: it is only counted
     let limits = Limits { binding_bytes: u64::MAX >> 1, buffer_bytes: u64::MAX >> 1, ..Limits::WEBGPU };
     let like = unet.map_or(Target::PLAIN, |plan| plan.target);
     let target = Target { twins: true, limits, ..like };
     let options = PlanOptions { rules: request.rules.clone(), observe: vec![] };
-    let graph = model.unet_graph(copies, request.height, request.width).ok();
+    let together = calls_together(request.run.model_calls().count(), &request.rules);
+    let graph = model.unet_graph_of_calls(together, copies, request.height, request.width).ok();
     let plan = graph.and_then(|graph| graph.plan(&target, &options).ok());
+    let cost = |plan: &Plan, of: &dyn Fn(Cost) -> f64| -> f64 {
+        plan.steps[plan.prologue..].iter().map(|step| of(step.op.cost(&target))).sum()
+    };
     let scale = model.latent_scale();
     Figures {
         picture_elements: request.width * request.height * 3,
@@ -405,8 +410,8 @@ pub(super) fn figures(model: &Model, request: &Request, unet: Option<&Plan>, com
         unet_flops: sum("unet", &flops),
         unet_bytes: sum("unet", &bytes),
         unet_memory: components.iter().find(|c| c.name == "unet").map_or(0, |c| c.activation_bytes),
-        pixel_flops: plan.as_ref().map(Plan::flops),
-        pixel_bytes: plan.as_ref().map(|plan| plan.steps.iter().map(|step| step.op.cost(&target).bytes).sum()),
+        pixel_flops: plan.as_ref().map(|plan| cost(plan, &|cost| cost.flops)),
+        pixel_bytes: plan.as_ref().map(|plan| cost(plan, &|cost| cost.bytes)),
         pixel_memory: plan.as_ref().map(Plan::activation_bytes),
         decoder_flops: sum("vae", &flops),
     }
