@@ -1,4 +1,4 @@
-// The views, and the way from one to another: #overview, #steps, #words, #memory, #in/unet.down_blocks.0, #node/1/23.
+// The views, and the way from one to another: #overview, #steps, #words, #memory, #guide, #in/unet.down_blocks.0, #node/1/23.
 
 const byId = (id) => document.getElementById(id);
 const link = (hash, ...children) => element("a", { href: `#${hash}` }, ...children);
@@ -8,7 +8,7 @@ const componentName = (name) => componentNames[name] || name;
 const section = (title, ...children) => element("section", {}, element("h2", {}, title), ...children);
 const facts = (pairs) => element("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value, note]) => element("div", {}, element("dt", {}, name), element("dd", {}, value), note ? element("dd", { class: "note" }, note) : "")));
 
-const views = [["overview", "Overview"], ["steps", "Steps"], ["words", "Words"], ["in", "Layers"], ["memory", "Memory"]];
+const views = [["overview", "Overview"], ["steps", "Steps"], ["words", "Words"], ["in", "Layers"], ["memory", "Memory"], ["guide", "Guide"]];
 
 // --- overview ---
 
@@ -115,7 +115,7 @@ function block(path) {
   const own = place.nodes.filter((node) => node.module === place.path);
   const longest = Math.max(...[...place.children.values()].map((child) => child.ns), ...own.map(nodeTime), 1e-9);
   // blocks and the block's own dispatches, in the order in which they run
-  const items = [...place.children.values()].map((child) => [child.nodes[0].number, blockRow(child, longest)]).concat(own.map((node) => [node.number, nodeRow(node, longest)]));
+  const items = [...place.children.values()].map((child) => [eachCall(child)[0].number, blockRow(child, longest)]).concat(own.map((node) => [node.number, nodeRow(node, longest)]));
   items.sort((a, b) => a[0] - b[0]);
   const head = ["", "in", "out", "parameters", "operations", "moves", "time", ""].map((name, i) => element("th", { scope: "col", class: i > 2 && i < 7 ? "right" : "" }, name));
   return [chooser, element("h2", { class: "module" }, wanted), numbers, element("div", { class: "scroll" }, element("table", { class: "blocks" }, element("thead", {}, element("tr", {}, head)), element("tbody", {}, items.map(([, row]) => row))))];
@@ -125,13 +125,19 @@ function row(name, hash, hint, input, result, weights, flops, moved, ns, longest
   const cells = [times(input), times(result), weights ? count(weights) : "", flops ? flop(flops) : "", bytes(moved), time(ns)];
   return element("tr", {}, element("th", { scope: "row" }, link(hash, element("i", { class: `dot ${kind}` }), name), hint ? element("span", { class: "faint" }, ` ${hint}`) : ""),
     cells.map((cell, i) => element("td", { class: i > 1 ? "right" : "" }, cell)),
-    element("td", { class: "track" }, element("i", { class: kind, style: `width:${(100 * ns) / longest}%` })));
+    element("td", { class: "track" }, element("i", { class: kind, style: `width:${Math.min(100, (100 * ns) / longest)}%` })));
+}
+
+// The dispatches of a block that run in each call, or all if none does.
+function eachCall(place) {
+  const main = place.nodes.filter((node) => !runsOnce(node));
+  return main.length ? main : place.nodes;
 }
 
 function blockRow(child, longest) {
   const only = child.children.size === 0 && child.nodes.length === 1 ? child.nodes[0] : null;
-  const [first, last] = [child.nodes[0], child.nodes[child.nodes.length - 1]];
-  const once = child.nodes.every(runsOnce);
+  const main = eachCall(child);
+  const [first, last, once] = [main[0], main[main.length - 1], runsOnce(main[0])];
   const hint = `${only ? only.op : `${child.nodes.length} dispatches`}${once ? ", once for all steps" : ""}`;
   const sum = (of) => child.nodes.reduce((total, node) => total + of(node), 0);
   const [flops, moved, ns] = once ? [sum((node) => node.flops), sum((node) => node.bytes), sum(nodeTime)] : [child.flops, child.bytes, child.ns];
@@ -195,13 +201,17 @@ function layer(component, at) {
     section("What one thread does", story ? element("p", {}, story) : "", element("p", { class: story ? "faint" : "" }, `The file says: ${kernel.grid}.`), dispatchGrid(node, kernel)),
     section("Place on the roofline", roofline(node)));
   const right = element("div", {}, section(`${kernel.file}`, element("p", { class: "faint" }, node.kernel.endsWith("(twin)") ? "What ran is the kernel's twin on the CPU; this is the plain kernel of the op." : `As it ran: ${kernel.variant}. Marked lines have this variant's constants filled in.`), code(kernel)));
-  const title = element("h2", { class: "module" }, element("i", { class: `dot ${family(node.op)}` }), `${node.module} `, element("span", { class: "faint" }, node.is.length && node.is[0].name !== node.module ? `writes the output of ${node.is.map((module) => module.name).join(", ")}` : ""));
+  const title = element("h2", { class: "module" }, element("i", { class: `dot ${family(node.op)}` }), `${node.module} `, element("span", { class: "faint" }, node.is.length && node.is[0].name !== node.module ? `writes the output of ${joined(node.is.map((module) => module.name))}` : ""));
   return [title, numbers, element("div", { class: "columns" }, left, right), ...activationViews(node)];
 }
 
+// Names of one module's parts: "a.to_q, to_k, to_v".
+const joined = (names) => names.map((name, i) => (i && !name.endsWith(".weight") && !name.endsWith(".bias") ? name.split(".").pop() : i ? name.split(".").slice(-2).join(".") : name)).join(", ");
+const partNames = (node) => (node.is.length > 1 ? node.is.map((module) => module.name.split(".").pop()) : undefined);
+
 function whence(operand, nodes) {
   const from = operand.from;
-  if (from.weight) return element("span", {}, "parameter ", element("code", {}, from.weight));
+  if (from.weight) return element("span", {}, from.weight.length > 1 ? "parameters " : "parameter ", element("code", {}, joined(from.weight)));
   if (from.input) return `the component's input ${from.input}`;
   if (from.node !== undefined) {
     const writer = nodes[from.node];
@@ -230,7 +240,7 @@ function activationViews(node) {
   const detail = element("div", { class: "detail", "aria-live": "polite" });
   const start = startElement(node, tensor(result), result);
   const show = (index) => detail.replaceChildren(...takenApart(node, index));
-  const grid = channelGrid(tensor(result), { name: `output of ${node.module}`, shape: result.shape, tokens: ofTokens(node, result), pick: explains(node) ? show : null, at: explains(node) ? start : undefined, width: 560 });
+  const grid = channelGrid(tensor(result), { name: `output of ${node.module}`, shape: result.shape, tokens: ofTokens(node, result), names: partNames(node), pick: explains(node) ? show : null, at: explains(node) ? start : undefined, width: 560 });
   if (explains(node)) {
     show(start);
     made.push(element("section", { id: "element" }, element("h2", {}, "This element"),
@@ -241,13 +251,13 @@ function activationViews(node) {
   if (inputs.length) made.push(section("Inputs", element("div", { class: "columns" }, inputs.map((operand) => element("div", {}, element("h3", {}, element("code", {}, operand.name), ` ${times(operand.shape)}`),
     channelGrid(tensor(operand), { name: operand.name, shape: operand.shape, tokens: ofTokens(node, operand), width: 560 }))))));
   const weights = kept.filter((operand) => operand.from.weight && operand.shape.length > 1);
-  if (weights.length) made.push(section("Weights", ...weights.map((operand) => element("div", {}, element("h3", {}, element("code", {}, operand.from.weight), ` as ${operand.name} ${times(operand.shape)}`), weightView(operand, tensor(operand))))));
+  if (weights.length) made.push(section("Weights", ...weights.map((operand) => element("div", {}, element("h3", {}, element("code", {}, joined(operand.from.weight)), ` as ${operand.name} ${times(operand.shape)}`), weightView(node, operand, tensor(operand))))));
   return made;
 }
 
 // Windows of a convolution as small pictures, a matrix as it is.
-function weightView(operand, tensor) {
-  if (operand.shape.length !== 4) return channelGrid(tensor, { name: operand.name, shape: operand.shape, width: 900 });
+function weightView(node, operand, tensor) {
+  if (operand.shape.length !== 4) return channelGrid(tensor, { name: operand.name, shape: operand.shape, names: partNames(node), width: 900 });
   const [r, s, c, n] = operand.shape;
   // (r, s, c, n) lies in memory as r x s pictures of c n channels
   return channelGrid(tensor, { name: operand.name, shape: [1, r, s, c * n], tile: 24, tiles: 144, width: 900 });
@@ -423,6 +433,10 @@ function memory() {
     "A row is a slot, a block a tensor from the dispatch that writes it to the last that reads it; below, the bytes in use."), legend(), element("div", { class: "scroll" }, chart), readout];
 }
 
+// --- the guide ---
+
+const guide = () => [element("article", { class: "guide" }, byId("guide").content.cloneNode(true))];
+
 const legend = () => element("p", { class: "legend" }, ["conv", "matmul", "attention", "norm", "other"].map((kind) => element("span", {}, element("i", { class: kind }), kind === "conv" ? "written by a convolution" : kind)));
 
 // --- the way around ---
@@ -433,7 +447,7 @@ function route() {
   const [view, ...rest] = decodeURIComponent(location.hash.slice(1) || "overview").split("/");
   byId("where").replaceChildren();
   memory.component = view === "memory" ? rest[0] : undefined;
-  const made = { overview, steps, words, memory, in: () => block(rest[0]), node: () => layer(Number(rest[0]), Number(rest[1])) }[view] || overview;
+  const made = { overview, steps, words, memory, guide, in: () => block(rest[0]), node: () => layer(Number(rest[0]), Number(rest[1])) }[view] || overview;
   byId("view").replaceChildren(...made().filter(Boolean));
   const current = view === "node" ? "in" : view;
   for (const tab of byId("tabs").children) {
@@ -459,7 +473,7 @@ function start() {
   document.title = `Inspect: ${sides[0].prompt}`;
   byId("title").textContent = `Ratel inspect \u00b7 ${run.model}`;
   byId("tabs").append(...views.map(([hash, name], i) => element("a", { href: `#${hash}`, title: `key ${i + 1}` }, name)));
-  byId("footer").textContent = `Written by ${run.program}. Keys: 1 to 5 for the views, p and n for the dispatch before and after, u for up, Tab and Enter for links. ` +
+  byId("footer").textContent = `Written by ${run.program}. Keys: 1 to 6 for the views, p and n for the dispatch before and after, u for up, Tab and Enter for links. ` +
     `Layers as they were in step ${settings.step + 1}; values kept of ${settings.only.join(", ")}.`;
   const button = byId("theme");
   const preferred = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";

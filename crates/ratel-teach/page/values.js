@@ -121,7 +121,7 @@ const trees = components.map((component, number) => {
         place.ns += nodeTime(node);
       }
       place.nodes.push(node);
-      for (const operand of node.operands) if (operand.from.weight) place.weights.set(operand.from.weight, product(operand.shape));
+      for (const operand of node.operands) if (operand.from.weight) place.weights.set(operand.from.weight.join(), product(operand.shape));
       if (depth === parts.length) break;
       const name = parts[depth];
       if (!place.children.has(name)) place.children.set(name, branch(name, `${place.path}.${name}`));

@@ -136,7 +136,8 @@ function channelGrid(tensor, options = {}) {
   }
   const controls = element("div", { class: "controls" });
   if (map.n > 1) {
-    const names = map.n === 2 && run.cfg_scale > 1 ? ["without the prompt", "with the prompt"] : Array.from({ length: map.n }, (_, i) => `image ${i}`);
+    const images = map.n === 2 && run.cfg_scale > 1 ? ["without the prompt", "with the prompt"] : Array.from({ length: map.n }, (_, i) => `image ${i}`);
+    const names = options.names && options.names.length === map.n ? options.names : images;
     const select = element("select", { "aria-label": "image", onchange: () => {
       state.image = Number(select.value);
       draw();

@@ -180,6 +180,20 @@ fn act(op: &Op) -> &'static str {
     }
 }
 
+/// The parameters that `bytes` from the beginning of weight `first` on hold.
+fn keys(plan: &Plan, first: usize, bytes: u64) -> Vec<String> {
+    let mut keys = vec![plan.weights[first].key.clone()];
+    let mut held = plan.weights[first].bytes;
+    for weight in plan.weights[first + 1..].iter().take_while(|weight| weight.follows) {
+        if held >= bytes {
+            break;
+        }
+        held += weight.bytes;
+        keys.push(weight.key.clone());
+    }
+    keys
+}
+
 /// Who wrote what lies where.
 #[derive(Default)]
 struct Places {
@@ -196,7 +210,7 @@ impl Places {
             tenant.last = step;
         }
         match place.memory {
-            Memory::Weight(i) => Source::Weight(plan.weights[i].key.clone()),
+            Memory::Weight(i) => Source::Weight(keys(plan, i, place.bytes)),
             Memory::Input(i) => Source::Input(plan.inputs[i].name.clone()),
             memory => self.writers.get(&memory).map_or(Source::Output, |writer| Source::Node(*writer)),
         }

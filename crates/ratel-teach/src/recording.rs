@@ -165,8 +165,8 @@ pub enum Source {
     Node(usize),
     /// An input of the component.
     Input(String),
-    /// A parameter of the checkpoint.
-    Weight(String),
+    /// A parameter of the checkpoint, or several that lie one behind the other.
+    Weight(Vec<String>),
     /// This dispatch writes it.
     Output,
 }
