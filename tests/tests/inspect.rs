@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// A run that is looked into: cub, small, on the CPU twins.
 const RUN: &[&str] = &["a red house", "--seed", "7"];
 
+/// A model of image space: random weights, 16x16.
+const PIXELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/models/tiny-pixels");
+
 fn inspect(place: &Place, more: &[&str]) {
     place.succeed(&[&["inspect"], RUN, SMALL, &["--no-roof", "-o", "page.html"], more].concat());
 }
@@ -173,6 +176,34 @@ fn every_edge_is_whole() {
     }
     let words: Vec<&str> = side.words.iter().filter(|word| word.real).map(|word| word.text.as_str()).collect();
     assert_eq!(words, ["a", "red", "house"]);
+}
+
+#[test]
+fn two_guidance_scales_are_side_by_side() {
+    let place = Place::new();
+    inspect(&place, &["--compare-cfg-scale", "1", "--only", "unet.conv_in"]);
+    let page = recording(&place, "page.html");
+    let [a, b] = &page.sides[..] else { panic!("{} sides", page.sides.len()) };
+    assert_eq!((b.cfg_scale, &a.prompt), (1.0, &b.prompt));
+    let values = |side: &ratel_teach::Side, step: usize| side.steps[step].latents["x"].values();
+    assert_eq!(values(a, 0), values(b, 0), "both begin with the same noise");
+    assert_ne!(values(a, 1), values(b, 1));
+    assert!(a.steps[0].latents.contains_key("noise.unconditional"));
+    assert!(!b.steps[0].latents.contains_key("noise.unconditional"), "without guidance there is one prediction");
+    assert_ne!(a.picture, b.picture);
+}
+
+#[test]
+fn a_model_of_image_space_has_no_decoder_to_show() {
+    let place = Place::new();
+    let run = ["inspect", "a fox", "-m", PIXELS, "--device", "cpu", "--steps", "2", "--no-roof", "-o", "page.html"];
+    place.succeed(&run);
+    let page = recording(&place, "page.html");
+    let names: Vec<&str> = page.components.iter().map(|component| component.name.as_str()).collect();
+    assert_eq!(names, ["text_encoder", "unet"]);
+    assert_eq!(page.figures.picture_elements, page.figures.latent_elements);
+    assert_eq!(page.figures.pixel_flops, None, "there is nothing that it would be cheaper than");
+    assert!(page.sides[0].steps.iter().all(|step| step.pictures.len() == 2), "x and x0 are pictures");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 const byId = (id) => document.getElementById(id);
 const link = (hash, ...children) => element("a", { href: `#${hash}` }, ...children);
 const picture = (src, words, size) => element("img", { src, alt: words, width: size, class: "pixels" });
+// Whether the model works on the picture itself.
+const inPixels = figures.latent_elements === figures.picture_elements;
 const componentNames = { text_encoder: "Text encoder", unet: "UNet", vae: "Decoder" };
 const componentName = (name) => componentNames[name] || name;
 const section = (title, ...children) => element("section", {}, element("h2", {}, title), ...children);
@@ -17,9 +19,9 @@ function overview() {
   const edges = [
     `${side.words.reduce((most, word) => Math.max(most, word.tokens[1]), 0)} tokens`,
     `context ${times(contextShape())}`,
-    `latents ${times(settings.latents)}`,
+    inPixels ? null : `latents ${times(settings.latents)}`,
     `picture ${run.height}\u00d7${run.width}\u00d73`,
-  ];
+  ].filter(Boolean);
   const parts = components.map((component, number) => {
     const tree = trees[number];
     const calls = component.calls || 1;
@@ -43,7 +45,7 @@ function overview() {
         element("li", {}, link("steps", "How does noise become a picture?")),
         element("li", {}, link(nodeHash(find("conv2d")), "Take one number of a convolution apart")))));
   const again = document.documentElement.hasAttribute("data-live") ? runAgain() : "";
-  return [box, again, section("From words to a picture", chain), latents()];
+  return [box, again, section("From words to a picture", chain), inPixels ? "" : latents()];
 }
 
 function contextShape() {
@@ -192,7 +194,7 @@ function layer(component, at) {
   const numbers = facts([["Operations", flop(node.flops)], ["Moves at least", bytes(node.bytes)], ["Time", time(nodeTime(node)), calls > 1 ? `median of ${calls}: ${time(Math.min(...node.ns))} to ${time(Math.max(...node.ns))}` : runsOnce(node) ? "once for all steps, before the first" : "ran once"],
     ["Parameters", count(node.operands.filter((operand) => operand.from.weight).reduce((sum, operand) => sum + product(operand.shape), 0))]]);
   const operandRows = node.operands.map((operand) => element("tr", {}, element("th", { scope: "row" }, element("code", {}, operand.name)),
-    element("td", {}, times(operand.shape)), element("td", { class: "right" }, bytes(operand.bytes)), element("td", {}, whence(operand, nodes)),
+    element("td", { class: "whole" }, times(operand.shape)), element("td", { class: "right" }, bytes(operand.bytes)), element("td", {}, whence(operand, nodes)),
     element("td", { class: "right" }, operand.values ? `${number(operand.values.min)} to ${number(operand.values.max)}` : "")));
   const story = threadStory(node, kernel);
   const left = element("div", {},

@@ -6,7 +6,7 @@ use crate::Failure;
 use crate::progress::Progress;
 use image::imageops::{FilterType, resize};
 use ratel_diffusion::DiffusionError;
-use ratel_diffusion::model::Model;
+use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{Event, Part, Request, Seen, Watcher, calls_together, latent_size, target};
 use ratel_diffusion::stage::Stage;
 use ratel_engine::{Engine, EngineError, Hooks, Look};
@@ -55,11 +55,13 @@ impl Wish {
         let [h, w] = latent_size(model, request.width, request.height)?;
         let options = PlanOptions { rules: request.rules.clone(), observe: vec![] };
         let together = calls_together(request.run.model_calls().count(), &request.rules);
-        let graphs: [(&str, Finished); 3] = [
+        let mut graphs: Vec<(&str, Finished)> = vec![
             ("text_encoder", model.text_graph(copies, request.clip_skip)?),
             ("unet", model.unet_graph_of_calls(together, copies, h, w)?),
-            ("vae", model.vae_graph(1, h, w)?),
         ];
+        if model.space() == Space::Latent {
+            graphs.push(("vae", model.vae_graph(1, h, w)?));
+        }
         let mut plans = Vec::new();
         for (name, graph) in graphs {
             let plan = graph.plan(&target, &options).map_err(DiffusionError::from)?;
@@ -399,7 +401,7 @@ pub(super) fn figures(model: &Model, request: &Request, unet: Option<&Plan>, com
     let options = PlanOptions { rules: request.rules.clone(), observe: vec![] };
     let together = calls_together(request.run.model_calls().count(), &request.rules);
     let graph = model.unet_graph_of_calls(together, copies, request.height, request.width).ok();
-    let plan = graph.and_then(|graph| graph.plan(&target, &options).ok());
+    let plan = graph.filter(|_| model.space() == Space::Latent).and_then(|graph| graph.plan(&target, &options).ok());
     let cost = |plan: &Plan, of: &dyn Fn(Cost) -> f64| -> f64 {
         plan.steps[plan.prologue..].iter().map(|step| of(step.op.cost(&target))).sum()
     };
