@@ -69,7 +69,7 @@ impl Stage<'_> {
         let session = self.load(plan, "VAE encoder", watcher)?;
         self.engine.mark("vae_encoder", None);
         session.input("picture")?.write_f32(&values.data)?;
-        self.run(&session, "", watcher)?;
+        self.run(&session, None, "", watcher)?;
 
         let moments = session.output("moments")?;
         let (scale, shift) = (self.model.scaling_factor, self.model.shift_factor);
@@ -119,7 +119,7 @@ impl Stage<'_> {
                 self.engine.run_op(&op, None, &[&unscaled], session.input("latents")?)?;
                 // a trace shows the first picture's
                 if i + j == 0 {
-                    self.run(&session, "", watcher)?
+                    self.run(&session, None, "", watcher)?
                 } else {
                     self.run_plainly(&session)?
                 }

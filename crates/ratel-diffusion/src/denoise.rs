@@ -206,9 +206,16 @@ impl<'e> Denoiser<'e> {
         Ok(())
     }
 
-    /// Tells the model which of its timesteps this call is for, and if they are used up the next ones before.
+    /// Tells the model this call's timestep: of a graph of many calls, which of its timesteps that is, and if they are used
+    /// up the next ones before.
     fn tell_timestep(&mut self, images: usize) -> Result<Reuse, DiffusionError> {
         let timestep = self.session.input("timestep")?;
+        if !self.session.plan().inputs.iter().any(|input| input.name == "row") {
+            let own = self.timesteps.get(self.called).copied().unwrap_or_default();
+            timestep.write_f32(&vec![own; images])?;
+            self.called += 1;
+            return Ok(Reuse::Nothing);
+        }
         let row = self.called % timestep.count();
         if row == 0 {
             let mut next = self.timesteps.get(self.called..).unwrap_or_default().to_vec();

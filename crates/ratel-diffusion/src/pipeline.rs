@@ -299,7 +299,7 @@ impl Stages<'_> {
         let ids: Vec<u32> = prompts.iter().flat_map(|tokens| tokens.ids.iter().copied()).collect();
         session.input("ids")?.write_u32(&ids)?;
         stage.engine.mark("text_encoder", None);
-        stage.run(&session, "", watcher)?;
+        stage.run(&session, None, "", watcher)?;
         Ok(session.output("context")?.read_f32()?)
     }
 
@@ -316,10 +316,15 @@ impl Stages<'_> {
 
         let copies = if guide.is_on() { 2 } else { 1 };
         let timesteps: Vec<f32> = request.run.model_calls().map(|call| call.timestep).collect();
-        // a trace shows those of each call by themselves
-        let traced = !request.observe.is_empty();
-        let together = if traced { 1 } else { calls_together(timesteps.len(), &request.rules) };
-        let plan = stage.plan(stage.model.unet_graph_of_calls(together, copies * request.batch, h, w)?)?;
+        let images = copies * request.batch;
+        let graph = if request.observe.is_empty() {
+            let together = calls_together(timesteps.len(), &request.rules);
+            stage.model.unet_graph_of_calls(together, images, h, w)?
+        } else {
+            // a trace shows those of each call by themselves, once for each image, as diffusers has them
+            stage.model.unet_graph(images, h, w)?
+        };
+        let plan = stage.plan(graph)?;
         let session = stage.load(plan, "UNet", watcher)?;
         stage.engine.mark("sampler", None);
         session.input("context")?.write_f32(&context)?;
@@ -372,19 +377,20 @@ impl Stages<'_> {
             let prefix = if observed && request.observe_steps.len() > 1 { format!("step{i}.") } else { String::new() };
             // a trace shows in each step all that the step's outputs were made of
             let traced = observed && !request.observe.is_empty();
+            let watched = request.observe.is_empty() && !request.observe_steps.is_empty();
             stage.engine.mark("sampler", Some(i));
             let inside = denoiser.step(step, request.reveal, &mut || noise.draw(), |session, reuse| {
                 let Plan { prologue, steps, .. } = session.plan();
                 let part = |range, step| Part { session, range, step };
                 if reuse == Reuse::Nothing && *prologue > 0 && !traced {
                     stage.engine.mark("unet", None);
-                    if !(observed && stage.is_run_by(watcher, &part(0..*prologue, None))?) {
+                    if !(watched && stage.is_run_by(watcher, &part(0..*prologue, None))?) {
                         stage.prepare(session)?;
                     }
                 }
                 stage.engine.mark("unet", Some(i));
                 if traced {
-                    stage.run(session, &prefix, watcher)?;
+                    stage.run(session, Some(i), &prefix, watcher)?;
                 } else if !(observed && stage.is_run_by(watcher, &part(*prologue..steps.len(), Some(i)))?) {
                     stage.start_again(session, &mut || ahead.tell(watcher))?;
                 }

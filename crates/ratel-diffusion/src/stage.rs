@@ -45,8 +45,14 @@ impl Stage<'_> {
     }
 
     /// Runs a session, showing what is observed.
-    pub(crate) fn run(&self, session: &Session, prefix: &str, watcher: &mut dyn Watcher) -> Result<(), DiffusionError> {
-        if self.is_run_by(watcher, &Part { session, range: 0..session.plan().steps.len(), step: None })? {
+    pub(crate) fn run(
+        &self,
+        session: &Session,
+        step: Option<usize>,
+        prefix: &str,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), DiffusionError> {
+        if self.is_run_by(watcher, &Part { session, range: 0..session.plan().steps.len(), step })? {
             return Ok(());
         }
         session.run_observed(&mut self.hooks(), &mut |observed, values| {

@@ -23,9 +23,32 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// The bytes of a file of at most so many.
 pub(crate) fn read_bytes(path: &Path, most: u64) -> Option<Vec<u8>> {
+    read_whole(File::open(path).ok()?, most)
+}
+
+/// The same of a file that is this user's, and to which nobody else may write.
+pub(crate) fn read_private(path: &Path, most: u64) -> Option<Vec<u8>> {
+    let file = File::open(path).ok()?;
+    is_private(&file).then(|| read_whole(file, most))?
+}
+
+fn read_whole(file: File, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(most + 1).read_to_end(&mut bytes).ok()?;
+    file.take(most + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= most).then_some(bytes)
+}
+
+#[cfg(unix)]
+fn is_private(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let own = rustix::process::geteuid().as_raw();
+    file.metadata().is_ok_and(|data| data.is_file() && data.mode() & 0o022 == 0 && data.uid() == own)
+}
+
+/// Elsewhere the user's cache directory is the user's alone.
+#[cfg(not(unix))]
+fn is_private(file: &File) -> bool {
+    file.metadata().is_ok_and(|data| data.is_file())
 }
 
 /// Writes a value as a file.
@@ -86,6 +109,22 @@ mod tests {
         fs::write(&path, vec![b' '; LARGEST as usize + 1]).expect("a large file");
         assert_eq!(read::<Vec<u32>>(&path), None);
         assert!(write(&folder.path().join("deep/file.json/under"), &1).is_err(), "a file is no folder");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_others_may_write_is_not_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        write_bytes(&path, b"own").expect("it can be written");
+        assert_eq!(read_private(&path, 10).as_deref(), Some(&b"own"[..]));
+        assert_eq!(read_private(&path, 2), None, "too long");
+        assert_eq!(read_private(folder.path(), 10), None, "no file");
+        for mode in [0o622, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+            assert_eq!(read_private(&path, 10), None, "{mode:o}");
+        }
     }
 
     #[test]

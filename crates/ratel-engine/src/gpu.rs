@@ -122,6 +122,13 @@ impl Gpu {
         }
     }
 
+    /// Keeps an error that could not be returned, for the next look.
+    pub(crate) fn keep(&self, error: &EngineError) {
+        if !matches!(error, EngineError::Lost(_)) {
+            store(&self.fault, Fault::Other(error.to_string()));
+        }
+    }
+
     /// Calls `f` and turns every error that wgpu reports meanwhile, on this thread, into ours.
     pub(crate) fn guarded<T>(&self, what: &str, f: impl FnOnce() -> T) -> Result<T, EngineError> {
         self.check(what)?;

@@ -42,7 +42,7 @@ pub use point::Point;
 pub use profile::Profile;
 pub use race::{Entrant, climb, race};
 pub use roof::{Attainable, Bound, Probe, Roof};
-pub use session::{Hooks, Loading, Look, Progress, Session};
+pub use session::{Hooks, Loading, Progress, Session};
 pub use tape::{Recording, Span, Tape, TapeOptions, Timed};
 pub use time::{Summary, Timing};
 pub use tune::Tuning;

@@ -37,16 +37,21 @@ impl PipelineCache {
         let key = wgpu::util::pipeline_cache_key(adapter)?;
         let path = folder.join(cache::file_name("pipelines", &[&info.name, &key])).with_extension("bin");
         let stamp = stamp(&[&key, &info.name, &info.driver]);
-        let file = cache::read_bytes(&path, LARGEST).filter(|_| is_private(&path));
+        let file = cache::read_private(&path, LARGEST);
         let known = file.as_deref().and_then(|file| unpack(stamp, file));
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("ratel"), data: known, fallback: true };
         // SAFETY: the data must come from `PipelineCache::get_data` on a device of the same key. `unpack` gives only what
-        // `keep` packed: the file lies in this program's own folder, nobody else may write to it, it names this key, this
-        // driver and this program's kernels, and its length and hash are those of its bytes, so what was cut short or
-        // changed by accident is not used. wgpu then compares the driver's own identity once more.
+        // `keep` packed: the file is this user's and nobody else may write to it, it names this key, this driver and this
+        // program's kernels, and its length and hash are those of its bytes, so what was cut short or changed by accident is
+        // not used. wgpu then compares the driver's own identity once more.
         #[allow(unsafe_code)]
-        let raw = unsafe { device.create_pipeline_cache(&descriptor) };
-        Some(PipelineCache { raw, path, stamp, written: AtomicUsize::new(0) })
+        let create = || unsafe { device.create_pipeline_cache(&descriptor) };
+        let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
+        let scopes = filters.map(|filter| device.push_error_scope(filter));
+        let raw = create();
+        let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).count();
+        // without a store, kernels are compiled anew
+        (errors == 0).then(|| PipelineCache { raw, path, stamp, written: AtomicUsize::new(0) })
     }
 
     /// Writes the store, if more than before of the pipelines that it has seen, `built` by now, are new. What can't be
@@ -83,19 +88,6 @@ fn unpack(stamp: u64, file: &[u8]) -> Option<&[u8]> {
     let (magic, words) = head.split_at(MAGIC.len());
     let words: Vec<u64> = words.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     (magic == MAGIC && words == [stamp, data.len() as u64, cache::hash_bytes(data)]).then_some(data)
-}
-
-/// Whether nobody but its owner may write to a file.
-#[cfg(unix)]
-fn is_private(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o022 == 0)
-}
-
-/// Elsewhere the user's cache directory is the user's alone.
-#[cfg(not(unix))]
-fn is_private(path: &Path) -> bool {
-    path.is_file()
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub fn race<'a>(
 /// error in its own place, and the next one follows.
 ///
 /// # Errors
-/// On the CPU twins, which have no kernels; if there is no room for the operands.
+/// If there is no room for the operands. On the CPU twins, which have no kernels, every entrant is an error.
 pub fn climb<'a>(
     engine: &'a Engine,
     op: &'a Op,

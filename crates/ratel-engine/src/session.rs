@@ -66,17 +66,6 @@ pub struct Loading {
 /// Submissions that may be under way when the next one is recorded: one runs, and the next one waits for it.
 const UNDER_WAY: usize = 2;
 
-/// How much of a step is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Nothing.
-    Away,
-    /// What it writes.
-    Output,
-    /// What it reads and what it writes.
-    Operands,
-}
-
 /// A plan in memory, ready to run any number of times.
 #[derive(Debug)]
 pub struct Session {
@@ -162,7 +151,7 @@ impl Engine {
         std::thread::scope(|scope| {
             let builder = scope.spawn(|| -> Result<_, EngineError> {
                 let Where::Device(gpu) = &self.place else { return Ok((0, Duration::ZERO)) };
-                let built = build(gpu, plan, &halt).inspect_err(|_| halt.store(true, Ordering::Relaxed))?;
+                let built = build(self, gpu, plan, &halt).inspect_err(|_| halt.store(true, Ordering::Relaxed))?;
                 Ok((built, begun.elapsed()))
             });
             let go_on = || if halt.load(Ordering::Relaxed) { Err(EngineError::Cancelled) } else { self.check_stop() };
@@ -259,6 +248,7 @@ impl Session {
     ) -> Result<(), EngineError> {
         let mut order: Vec<&Observed> = self.plan.observed.iter().collect();
         order.sort_by_key(|observed| observed.step);
+        self.begin(0);
         let mut done = 0;
         for observed in order {
             if let Some(step) = observed.step
@@ -272,16 +262,27 @@ impl Session {
         self.run_through(done..self.plan.steps.len(), hooks)
     }
 
-    /// Runs the last of the prologue's steps, or later ones.
+    /// Runs some steps, of which those before have run.
     fn run_through(&self, steps: Range<usize>, hooks: &mut Hooks) -> Result<(), EngineError> {
+        self.begin(steps.start);
+        let end = steps.end;
         self.run_steps(steps, hooks, self.engine.tape.as_deref())?;
-        self.prepared.store(true, Ordering::Relaxed);
+        if end >= self.plan.prologue {
+            self.prepared.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
+    /// Steps from `first` on are about to run: of a prologue that is run again, nothing holds until it is done.
+    fn begin(&self, first: usize) {
+        if first < self.plan.prologue {
+            self.prepared.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Runs a range of the plan's steps, such as all, or its prologue, or what comes after that, waits, and shows the
-    /// operands of steps as they lay in memory: of each step as much as `wanted` says of it, the inputs as the step found
-    /// them. Nothing is kept from being fused for it, so what is seen is what runs.
+    /// operands of the steps that are `wanted` as they lay in memory, the inputs as the step found them. Nothing is kept from
+    /// being fused for it, so what is seen is what runs.
     ///
     /// # Errors
     /// If the range is not within the plan; those of [`Session::run_again`].
@@ -289,7 +290,7 @@ impl Session {
         &self,
         range: Range<usize>,
         hooks: &mut Hooks,
-        wanted: &dyn Fn(usize) -> Look,
+        wanted: &dyn Fn(usize) -> bool,
         look: &mut dyn FnMut(usize, Vec<Vec<f32>>),
     ) -> Result<(), EngineError> {
         if range.start > 0 {
@@ -299,12 +300,12 @@ impl Session {
             return Err(EngineError::Plan(format!("it has {} steps, not {range:?}", self.plan.steps.len())));
         }
         let tape = self.engine.tape.as_deref();
+        self.begin(range.start);
         let mut done = range.start;
-        for i in range.clone().filter(|&i| wanted(i) != Look::Away) {
+        for i in range.clone().filter(|&i| wanted(i)) {
             self.run_steps(done..i, hooks, tape)?;
             let operands = self.plan.steps[i].op.operands();
-            let inputs = if wanted(i) == Look::Operands { operands.len().saturating_sub(1) } else { 0 };
-            let mut seen = (0..inputs).map(|at| self.operand(i, at)).collect::<Result<Vec<_>, _>>()?;
+            let mut seen = (0..operands.len() - 1).map(|at| self.operand(i, at)).collect::<Result<Vec<_>, _>>()?;
             self.run_steps(i..i + 1, hooks, tape)?;
             done = i + 1;
             seen.push(self.operand(i, operands.len() - 1)?);
@@ -501,8 +502,9 @@ fn chosen<'a>(choice: &'a Option<Choice>, label: &str) -> Result<&'a Choice, Eng
 }
 
 /// Builds the pipelines that a plan needs, each once, and says how many were new. On threads of its own, since those of
-/// rayon convert weights meanwhile. It ends early when `halt` is set.
-fn build(gpu: &Arc<Gpu>, plan: &Plan, halt: &AtomicBool) -> Result<usize, EngineError> {
+/// rayon convert weights meanwhile. It ends early when `halt` is set, which the first that fails does, or when the engine is
+/// told to stop.
+fn build(engine: &Engine, gpu: &Arc<Gpu>, plan: &Plan, halt: &AtomicBool) -> Result<usize, EngineError> {
     let mut needed = HashMap::new();
     for step in &plan.steps {
         let choice = chosen(&step.choice, &step.label)?;
@@ -516,7 +518,8 @@ fn build(gpu: &Arc<Gpu>, plan: &Plan, halt: &AtomicBool) -> Result<usize, Engine
             if halt.load(Ordering::Relaxed) {
                 break;
             }
-            gpu.pipeline(choice, &plan.target)?;
+            let built = engine.check_stop().and_then(|()| gpu.pipeline(choice, &plan.target));
+            built.inspect_err(|_| halt.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     };

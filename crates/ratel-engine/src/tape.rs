@@ -368,9 +368,12 @@ impl Engine {
     /// for the device, so that their time has nothing of others in it.
     pub fn mark(&self, stage: &'static str, step: Option<usize>) {
         let Some(tape) = &self.tape else { return };
-        if tape.is_recording() != tape.records(step) {
-            // what fails here fails for the next call too, which can say so
-            self.finish().unwrap_or_default();
+        if tape.is_recording() != tape.records(step)
+            && let Err(error) = self.finish()
+            && let Where::Device(gpu) = &self.place
+        {
+            // the next call says so
+            gpu.keep(&error);
         }
         tape.mark(stage, step);
     }

@@ -4,11 +4,12 @@ use crate::activation::Act;
 use crate::matmul_cooperative::MATMUL_COOPERATIVE;
 use crate::matmul_subgroup::MATMUL_SUBGROUP;
 use crate::matmul_tiled::MATMUL_TILED;
-use crate::product::Product;
+use crate::product::{Product, TILE_ROWS};
 use crate::values::named;
 use crate::{
     Constant, Kernel, Op, Operand, Operation, Param, Parts, Schedule, Target, Values, ValuesMut, grid_1d, kernel,
 };
+use rayon::prelude::*;
 
 /// `y[l, m, n] = act(sum_k x[m, k] w[l, k, n] + bias[l, n] + image_bias[m / image_rows, n]) + residual[m, n]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -157,13 +158,17 @@ impl Operation for Matmul {
             let w = w.slice(layer * k * columns..(layer + 1) * k * columns);
             let product = Product { w, n: columns, runs: vec![k1, k - k1] };
             if self.gated {
-                let mut wide = vec![0.0; self.m * columns];
-                product.compute(&mut wide, row, |_, n, sum| biased(n, sum));
-                for ((m, y), wide) in y.chunks_exact_mut(n).enumerate().zip(wide.chunks_exact(columns)) {
-                    let (values, gates) = wide.split_at(n);
-                    let gated = |n: usize| finish(m, n, values[n] * Act::Gelu.of(gates[n]));
-                    y.iter_mut().enumerate().for_each(|(n, y)| *y = gated(n));
-                }
+                // values and gates are wider than y: some rows of them at a time
+                y.par_chunks_mut(TILE_ROWS * n).enumerate().for_each(|(tile, y)| {
+                    let first = tile * TILE_ROWS;
+                    let mut wide = vec![0.0; y.len() / n * columns];
+                    product.compute(&mut wide, |m, run| row(first + m, run), |_, n, sum| biased(n, sum));
+                    for ((m, y), wide) in (first..).zip(y.chunks_exact_mut(n)).zip(wide.chunks_exact(columns)) {
+                        let (values, gates) = wide.split_at(n);
+                        let gated = |n: usize| finish(m, n, values[n] * Act::Gelu.of(gates[n]));
+                        y.iter_mut().enumerate().for_each(|(n, y)| *y = gated(n));
+                    }
+                });
             } else if self.parts.is_whole() {
                 product.compute(y, row, |m, n, sum| finish(m, n, biased(n, sum)));
             } else {

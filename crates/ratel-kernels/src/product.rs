@@ -10,7 +10,7 @@ use std::array;
 use std::ops::Range;
 
 /// Rows of a tile, which one thread computes: so many share the widening of a panel of weights.
-const TILE_ROWS: usize = 128;
+pub(crate) const TILE_ROWS: usize = 128;
 /// Columns of a tile: their sums are two AVX-512 registers or four of AVX2 for each row.
 pub(crate) const COLUMNS: usize = 32;
 /// Rows whose sums are in registers at a time.

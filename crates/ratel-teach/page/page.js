@@ -2,7 +2,8 @@
 
 const byId = (id) => document.getElementById(id);
 const link = (hash, ...children) => element("a", { href: `#${hash}` }, ...children);
-const picture = (src, words, size) => element("img", { src, alt: words, width: size, class: "pixels" });
+// Pictures of few pixels are shown as such.
+const picture = (src, words, size) => element("img", { src, alt: words, width: size, class: run.width <= 64 ? "pixels crisp" : "pixels" });
 // Whether the model works on the picture itself.
 const inPixels = figures.latent_elements === figures.picture_elements;
 const componentNames = { text_encoder: "Text encoder", unet: "UNet", vae: "Decoder" };

@@ -140,6 +140,8 @@ fn models_of_image_space_are_described() {
     assert!(bench.contains("UNet step") && bench.contains("picture") && !bench.contains("VAE"), "{bench}");
     place.succeed(&[&["trace", "x", "--steps", "1", "-o", "t.safetensors"], CPU].concat());
     assert_eq!(tensor(&place, "t.safetensors", "unet.conv_out").0, [2, 3, 16, 16]);
+    // as in diffusers, every image has its timestep, though they are all the same
+    assert_eq!(tensor(&place, "t.safetensors", "unet.time_embedding").0[0], 2);
 }
 
 #[test]

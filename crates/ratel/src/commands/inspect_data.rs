@@ -9,7 +9,7 @@ use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{Event, Part, Request, Seen, Watcher, calls_together, latent_size, target};
 use ratel_diffusion::stage::Stage;
-use ratel_engine::{Engine, EngineError, Hooks, Look};
+use ratel_engine::{Engine, EngineError, Hooks};
 use ratel_graph::{Finished, Plan, PlanOptions, Step};
 use ratel_kernels::{Cost, Limits, LinkError, Op, Shaders, Target, kernels_of};
 use ratel_teach::{
@@ -254,14 +254,18 @@ impl Watcher for Looker<'_> {
         let plan = part.session.plan();
         let name = plan.steps.first()?.label.split('.').next()?.to_owned();
         let unet = name == "unet";
-        // what is in no step of the sampler is run once
-        let looked = self.wish.filter(|(_, chosen)| part.step.is_none_or(|step| step == *chosen));
+        // what is in no step of the sampler is run once; of many calls, again for later ones
+        let is_past = |chosen: &usize| unet && self.heat.contains_key(chosen);
+        let looked = self.wish.filter(|(_, chosen)| match part.step {
+            Some(step) => step == *chosen,
+            None => !is_past(chosen),
+        });
         let crossing = |i: usize| unet && plan.steps[i].label.ends_with("attn2");
         let keeps = |i: usize| looked.is_some_and(|(w, _)| w.nodes.get(&name).is_some_and(|nodes| nodes.contains(&i)));
         let whole = looked.is_some_and(|(wish, _)| wish.whole.contains(&name));
         let wanted = |i: usize| {
             let cross = crossing(i) && matches!(plan.steps[i].op, Op::Attention(_));
-            if whole || keeps(i) || cross { Look::Operands } else { Look::Away }
+            whole || keeps(i) || cross
         };
         let mut heat = Heat::default();
         let (words, latents, all) = (&self.words, self.latents, &mut self.seen);
