@@ -288,7 +288,36 @@ fn it_is_served_to_this_machine_alone() {
     assert_eq!(post(&"x".repeat(20_000), "").0, 413);
     assert_eq!(post("{\"prompt\": \"a blue fish\", \"seed\": 3}", "").0, 200);
     assert!(get("/", &own, "").1.contains("a blue fish"));
-    server.kill().expect("it runs");
+    assert_eq!(post("{\"prompt\": \"x\", \"seed\": -1}", "").0, 400);
+    // neither absurd requests nor slow ones harm the others
+    for length in ["9999999999999999999", "100000000000000", "-1", "x"] {
+        let head =
+            |start: &str, host: &str| format!("{start} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
+        assert_eq!(ask(port, &head("GET /", "evil.example")).0, 403, "{length}");
+        assert_eq!(ask(port, &head("POST /run", &own)).0, 413, "{length}");
+    }
+    assert_eq!(get("/", &own, &format!("X: {}\r\n", "x".repeat(20_000))).0, 431);
+    assert_eq!(ask(port, &format!("POST /run HTTP/1.1\r\nHost: {own}\r\n\r\n")).0, 411);
+    let connect = || TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    let silent = [connect(), connect(), connect()];
+    let mut half = connect();
+    let head = format!("POST /run HTTP/1.1\r\nHost: {own}\r\nContent-Length: 2000\r\n\r\n{{");
+    half.write_all(head.as_bytes()).expect("half a request");
+    assert_eq!(get("/", &own, "").0, 200);
+    // a port that is taken is told before anything is run
+    place.refuse(&arguments, 1, &[&address, "name another port"]);
+    #[cfg(unix)]
+    {
+        let interrupted = Command::new("kill").args(["-INT", &server.id().to_string()]).status().expect("kill");
+        assert!(interrupted.success());
+        let begun = Instant::now();
+        while server.try_wait().expect("a process").is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "Ctrl-C does not end it");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    drop((silent, half));
+    let _ended = server.kill();
     server.wait().expect("it ends");
 }
 

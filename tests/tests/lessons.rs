@@ -146,7 +146,7 @@ fn what_there_is_not_is_refused() {
     place.refuse(&["show", "matmul_tield"], 2, &["did you mean matmul_tiled"]);
     place.refuse(&["show", "xyzzy"], 2, &["ratel kernels"]);
     place.refuse(&["show", "matmul", "--shaders", "nowhere"], 2, &["nowhere"]);
-    place.refuse(&["lesson", "conv", "--rung", "7"], 2, &["rungs 1 to 5"]);
+    place.refuse(&["lesson", "conv", "--rung", "7"], 2, &["6 rungs at most"]);
     place.refuse(&["lesson", "matmul", "--shape", "m=1"], 2, &["`n` is missing"]);
 }
 

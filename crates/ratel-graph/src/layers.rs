@@ -229,7 +229,8 @@ impl<'g> Tensor<'g> {
 
     /// The sum with `b`, which is repeated within each `span` values and moves on after it.
     fn plus(self, label: String, b: Self, span: usize) -> Self {
-        let op = Add { count: self.shape.count(), span, period: b.shape.count() * span / self.shape.count().max(1) };
+        let spans = self.shape.count() / span.max(1);
+        let op = Add { count: self.shape.count(), span, period: b.shape.count() / spans.max(1) };
         self.op(label, op, &[("a", self), ("b", b)], self.shape)
     }
 

@@ -21,6 +21,14 @@ impl Unit {
         let product = matches!(op, Op::Matmul(_) | Op::Conv2d(_) | Op::Attention(_));
         if product && target.elem == Elem::F16 { Unit::Matrix } else { Unit::F32 }
     }
+
+    /// Operations a second at best.
+    pub fn flops(self, roof: &Roof) -> f64 {
+        match self {
+            Unit::F32 => roof.f32_flops,
+            Unit::Matrix => roof.flops(),
+        }
+    }
 }
 
 /// What keeps a dispatch from being faster on a device.
@@ -58,11 +66,7 @@ pub struct Limit {
 impl Limit {
     /// Of `flops` operations over `bytes` bytes.
     pub fn of(roof: &Roof, flops: f64, bytes: f64, unit: Unit) -> Limit {
-        let rate = match unit {
-            Unit::F32 => roof.f32_flops,
-            Unit::Matrix => roof.flops(),
-        };
-        let (compute, memory) = (flops / rate, bytes / roof.copy_bytes);
+        let (compute, memory) = (flops / unit.flops(roof), bytes / roof.copy_bytes);
         let seconds = compute.max(memory);
         let bound = match compute >= memory {
             _ if roof.dispatch_seconds > seconds => Bound::Launch,

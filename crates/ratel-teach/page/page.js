@@ -86,11 +86,11 @@ function runAgain() {
     event.preventDefault();
     const asked = Object.fromEntries(new FormData(form));
     status.textContent = "running \u2026";
-    const body = JSON.stringify({ prompt: asked.prompt, seed: Number(asked.seed), cfg_scale: Number(asked.guidance) });
+    const body = JSON.stringify({ prompt: asked.prompt, seed: asked.seed, cfg_scale: Number(asked.guidance) });
     const answer = await fetch("run", { method: "POST", body }).catch((error) => ({ ok: false, text: async () => String(error) }));
     if (answer.ok) location.reload();
     else status.textContent = await answer.text();
-  } }, field("prompt", sides[0].prompt, "text"), field("seed", settings.seed, "number"), field("guidance", run.cfg_scale, "number"), element("button", {}, "Run again"), status);
+  } }, field("prompt", sides[0].prompt, "text"), field("seed", settings.seed, "text"), field("guidance", run.cfg_scale, "number"), element("button", {}, "Run again"), status);
   return form;
 }
 
@@ -294,18 +294,22 @@ function takenApart(node, index) {
   const result = element("p", { class: "result" }, element("code", {}, nameOf(node, output(node).name, index)), " = ", element("b", {}, number(found.value)),
     element("span", { class: "faint" }, ` the device has ${number(device)}, ${away === 0 ? "the same to the last bit" : `${away.toExponential(1)} away`}`));
   const lines = element("ol", { class: "lines" }, found.lines.map((line) => element("li", {}, element("span", {}, line.text), element("output", {}, number(line.value)))));
+  let most = 400;
   const order = element("select", { "aria-label": "order of the terms" }, element("option", { value: "" }, "in order"), element("option", { value: "size" }, "largest first"));
   const list = element("ol", { class: "terms", tabindex: 0, "aria-label": "terms" });
   const draw = () => {
     let sum = 0;
     const all = found.terms.map((term, i) => [term, i, (sum += term.value)]);
     if (order.value) all.sort((a, b) => Math.abs(b[0].value) - Math.abs(a[0].value));
-    const most = Math.max(...found.terms.map((term) => Math.abs(term.value)), 1e-30);
-    list.replaceChildren(...all.slice(0, 400).map(([term, i, sum]) => element("li", { value: i + 1 },
+    const longest = Math.max(greatest(found.terms.map((term) => Math.abs(term.value))), 1e-30);
+    list.replaceChildren(...all.slice(0, most).map(([term, i, sum]) => element("li", { value: i + 1 },
       element("code", {}, ...term.factors.flatMap(([name, place, value], f) => [f ? " \u00d7 " : "", `${nameOf(node, name, place)} `, element("span", { class: "literal" }, number(value))])),
-      element("i", { class: term.value < 0 ? "below" : "above", style: `width:${(60 * Math.abs(term.value)) / most}px` }),
+      element("i", { class: term.value < 0 ? "below" : "above", style: `width:${(60 * Math.abs(term.value)) / longest}px` }),
       element("output", { title: `sum so far ${number(sum)}` }, number(term.value)))),
-    all.length > 400 ? element("li", { class: "rest" }, `and ${whole(all.length - 400)} more`) : "");
+    all.length > most ? element("li", { class: "rest" }, element("button", { type: "button", onclick: () => {
+      most = all.length;
+      draw();
+    } }, `and ${whole(all.length - most)} more`)) : "");
   };
   order.addEventListener("change", draw);
   draw();
@@ -399,10 +403,10 @@ function words() {
       const steps = heat.steps === "all" ? side.steps : [side.steps[Math.min(Number(heat.steps), side.steps.length - 1)]];
       const src = heat.steps === "all" ? side.picture : steps[0].pictures.x0 || side.picture;
       const shown = side.words.map((word, i) => ({ word, heat: word.real || heat.marks ? heatOf(side, i, steps, heat.layer) : null })).filter((one) => one.heat);
-      const top = Math.max(...shown.flatMap((one) => [...one.heat]));
+      const top = greatest(shown.map((one) => greatest(one.heat)));
       const size = sides.length > 1 ? 150 : 196;
       const tiles = shown.map(({ word, heat: map }) => {
-        const own = Math.max(...map, 1e-12);
+        const own = Math.max(greatest(map), 1e-12);
         const tile = heatTile(map, heat.common ? top : own, src, size);
         const best = map.indexOf(own);
         const place = `row ${Math.floor(best / settings.latents[1]) + 1}, column ${(best % settings.latents[1]) + 1}`;
@@ -444,14 +448,32 @@ const legend = () => element("p", { class: "legend" }, ["conv", "matmul", "atten
 
 // --- the way around ---
 
+const made = (view, rest) => ({ overview, steps, words, memory, guide, in: () => block(rest[0]), node: () => layer(Number(rest[0]), Number(rest[1])) }[view] || overview)();
+
+// Draws every view, one dispatch of each kernel and every one whose values are here, for a test; what failed.
+function drawAll() {
+  const kernelsSeen = new Set();
+  const some = (node) => explains(node) || (!kernelsSeen.has(node.kernel) && kernelsSeen.add(node.kernel));
+  const nodes = components.flatMap((component) => component.nodes).filter(some).map((node) => ["node", [String(node.component), String(node.number)]]);
+  const blocks = components.map((component) => ["in", [component.name]]);
+  const failed = [];
+  for (const [view, rest] of [...views.map(([view]) => [view, []]), ...blocks, ...nodes]) {
+    try {
+      made(view, rest);
+    } catch (error) {
+      failed.push(`#${[view, ...rest].join("/")}: ${error}`);
+    }
+  }
+  return failed;
+}
+
 function route() {
   clearInterval(scrub.playing);
   redraws = [];
   const [view, ...rest] = decodeURIComponent(location.hash.slice(1) || "overview").split("/");
   byId("where").replaceChildren();
   memory.component = view === "memory" ? rest[0] : undefined;
-  const made = { overview, steps, words, memory, guide, in: () => block(rest[0]), node: () => layer(Number(rest[0]), Number(rest[1])) }[view] || overview;
-  byId("view").replaceChildren(...made().filter(Boolean));
+  byId("view").replaceChildren(...made(view, rest).filter(Boolean));
   const current = view === "node" ? "in" : view;
   for (const tab of byId("tabs").children) {
     if (tab.hash === `#${current}`) tab.setAttribute("aria-current", "page");
@@ -489,7 +511,7 @@ function start() {
   set(new URLSearchParams(location.search).get("theme") || preferred);
   // for a test: what the page computes against what the program computed
   if (new URLSearchParams(location.search).has("check")) {
-    const wrong = compareSamples();
+    const wrong = [...compareSamples(), ...drawAll()];
     document.documentElement.dataset.compared = data.samples.length;
     document.documentElement.dataset.wrong = wrong.join("; ");
   }

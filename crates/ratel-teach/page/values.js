@@ -53,6 +53,7 @@ const median = (values) => {
   const half = sorted.length >> 1;
   return sorted.length === 0 ? 0 : sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
+const greatest = (values) => values.reduce((a, b) => (b > a ? b : a), 0);
 const product = (shape) => shape.reduce((a, b) => a * b, 1);
 
 // --- tensors ---

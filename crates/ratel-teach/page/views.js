@@ -194,7 +194,8 @@ function dispatchGrid(node, kernel) {
 // --- the roofline ---
 
 function roofline(node) {
-  const roof = run.roof;
+  // products in half precision could be done by cooperative matrices, where the device has them
+  const roof = run.roof && { ...run.roof, f32_flops: node.peak || run.roof.f32_flops };
   if (!roof) return element("p", {}, "The roof of this device was not measured.");
   const all = components[node.component].nodes.filter((other) => other.flops > 0 && nodeTime(other) > 0);
   const [width, height, left, bottom] = [430, 210, 48, 34];

@@ -19,8 +19,8 @@ pub fn component(name: &str, plan: &Plan, run: &Run, dispatches: &[&Dispatch]) -
     let mut nodes: Vec<Node> = Vec::with_capacity(count);
     for (i, step) in plan.steps.iter().enumerate() {
         let cost = step.op.cost(&plan.target);
-        let limit =
-            run.roof.as_ref().map(|roof| Limit::of(roof, cost.flops, cost.bytes, Unit::of(&step.op, &plan.target)));
+        let unit = Unit::of(&step.op, &plan.target);
+        let limit = run.roof.as_ref().map(|roof| Limit::of(roof, cost.flops, cost.bytes, unit));
         let operands = step.op.operands();
         let mut shown: Vec<NodeOperand> = operands
             .iter()
@@ -76,6 +76,7 @@ pub fn component(name: &str, plan: &Plan, run: &Run, dispatches: &[&Dispatch]) -
             flops: cost.flops,
             bytes: cost.bytes,
             ns: times[i].clone(),
+            peak: run.roof.as_ref().map(|roof| unit.flops(roof)),
             least_ns: limit.map(|limit| limit.ns),
             bound: limit.map(|limit| limit.bound),
         });

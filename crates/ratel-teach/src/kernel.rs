@@ -1,7 +1,7 @@
 //! A kernel as it ran: its file with the variant's constants filled in.
 
 use crate::KernelPage;
-use ratel_kernels::{Choice, LinkError, Options, Shaders, Target, link};
+use ratel_kernels::{Choice, LinkError, Options, Shaders, Target, link_with_places};
 use ratel_profile::kernel_variant;
 
 /// The page of a kernel as it was chosen. `shaders` is where the engine has its texts from. Loops under `// unroll` stay
@@ -12,13 +12,17 @@ use ratel_profile::kernel_variant;
 pub fn kernel_page(choice: &Choice, target: &Target, shaders: &Shaders) -> Result<KernelPage, LinkError> {
     let (elem, weight) = (target.elem, target.weight);
     let options = Options { elem, weight, immediates: true, unroll: false, shaders: shaders.clone() };
-    let linked = link(choice.kernel, &choice.schedule, &options)?;
+    let linked = link_with_places(choice.kernel, &choice.schedule, &options)?;
+    let own_lines =
+        (1..).take_while(|line| linked.place(*line).0 == choice.kernel.path).take(linked.wgsl.lines().count());
+    let own_lines = own_lines.count();
     let constants = &choice.schedule.constants;
     let mut filled = Vec::new();
     // what names in the text stand for
     let extents = choice.schedule.extents.iter();
     let mut known: Vec<(String, u32)> = extents.map(|(name, value)| ((*name).to_owned(), *value)).collect();
     let lines: Vec<String> = linked
+        .wgsl
         .lines()
         .zip(1usize..)
         .map(|(line, number)| match overridden(line) {
@@ -44,9 +48,8 @@ pub fn kernel_page(choice: &Choice, target: &Target, shaders: &Shaders) -> Resul
     Ok(KernelPage {
         name: choice.kernel.name.to_owned(),
         variant: kernel_variant(choice, target),
-        file: format!("shaders/{}", choice.kernel.path),
-        // an edited copy may be longer or shorter than what is built in
-        own_lines: own_lines(&lines, choice.kernel.source, shaders),
+        file: shaders.file(choice.kernel.path),
+        own_lines,
         equation: equation(&head),
         grid: paragraph(&head, "Grid"),
         text: lines.join("\n"),
@@ -86,13 +89,6 @@ fn lanes(lines: &[String], known: &[(String, u32)]) -> Option<u32> {
     product(size).or_else(constant)
 }
 
-fn own_lines(lines: &[String], source: &str, shaders: &Shaders) -> usize {
-    match shaders {
-        Shaders::Embedded => source.lines().count(),
-        Shaders::Directory(_) => lines.len(),
-    }
-}
-
 /// The first paragraph of the comment without the kernel's name, and the second where the first has no equation.
 fn equation(head: &[&str]) -> String {
     let mut paragraphs = head.split(|line| line.trim().is_empty());
@@ -101,9 +97,12 @@ fn equation(head: &[&str]) -> String {
         lines.extend(paragraphs.next().unwrap_or(&[]));
     }
     let name = lines.first().and_then(|line| line.split_once(": ")).map_or(0, |(name, _)| name.len() + 2);
-    let without = |(i, line): (usize, &str)| {
-        let indent = line.len() - line.trim_start().len();
-        line[if i == 0 { name } else { indent.min(name) }..].to_owned()
+    let without = |(i, line): (usize, &str)| match i {
+        0 => line[name..].to_owned(),
+        _ => {
+            let indent = line.chars().take_while(|c| c.is_whitespace()).count().min(name);
+            line.chars().skip(indent).collect()
+        }
     };
     lines.into_iter().enumerate().map(without).collect::<Vec<_>>().join("\n")
 }
@@ -121,13 +120,24 @@ fn paragraph(head: &[&str], heading: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ratel_kernels::{Op, kernels_of};
+    use ratel_kernels::{Op, WeightStorage, kernels_of};
+    use ratel_tensor::Elem;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_kernel_has_a_page() {
-        let target = Target { twins: false, ..Target::PLAIN };
-        for op in Op::all_cases() {
-            for choice in kernels_of(&op, &target) {
+        let software = Target { software: true, subgroup: Some(8), ..Target::PLAIN };
+        let half = Target { elem: Elem::F16, weight: WeightStorage::F16, f16: true, ..Target::PLAIN };
+        let cooperative = Target { cooperative: Some(16), subgroup: Some(32), ..half };
+        let mut seen = BTreeSet::new();
+        for (op, target) in
+            Op::all_cases().iter().flat_map(|op| [Target::PLAIN, software, cooperative].map(|t| (op, t)))
+        {
+            for choice in kernels_of(op, &target) {
+                // of each kernel some variants
+                if !seen.insert(format!("{} {}", choice.kernel.name, kernel_variant(&choice, &target))) {
+                    continue;
+                }
                 let page = kernel_page(&choice, &target, &Shaders::Embedded).expect(choice.kernel.name);
                 assert!(!page.equation.is_empty() && !page.grid.is_empty(), "{}: {page:?}", page.name);
                 assert!(page.lanes.is_some_and(|lanes| lanes > 0), "{}: how many lanes?", page.name);

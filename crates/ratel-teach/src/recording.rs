@@ -43,7 +43,8 @@ pub struct Settings {
     pub kept: u64,
     /// Latents' rows, columns and channels.
     pub latents: [usize; 3],
-    /// The seed.
+    /// The seed, in digits: numbers of JavaScript are exact to 2^53 only.
+    #[serde(with = "digits")]
     pub seed: u64,
 }
 
@@ -121,6 +122,8 @@ pub struct Node {
     pub bytes: f64,
     /// Nanoseconds that it took each time it ran, in order.
     pub ns: Vec<u64>,
+    /// Operations a second that what does its arithmetic reaches at best, where that is known.
+    pub peak: Option<f64>,
     /// Nanoseconds that it takes at least by the device's roof, where that is known.
     pub least_ns: Option<f64>,
     /// What binds it then.
@@ -285,4 +288,17 @@ pub struct HeatLayer {
     pub module: String,
     /// `(words, rows, columns)`: the share of attention that each place gives each of [`Side::words`], its heads' mean.
     pub maps: Tensor,
+}
+
+/// Numbers as text.
+mod digits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&number.to_string())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }

@@ -38,6 +38,9 @@ pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
     if path.is_dir() {
         return Err(failed(std::io::Error::other("it is a folder; name a file in it")));
     }
+    if path.exists() && !path.is_file() {
+        return Err(failed(std::io::Error::other("it is a device or a pipe, and a file would take its place")));
+    }
     file_beside(path)?;
     Ok(())
 }

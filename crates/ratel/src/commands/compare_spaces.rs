@@ -10,12 +10,12 @@ use indicatif::ProgressBar;
 use ratel_diffusion::DiffusionError;
 use ratel_diffusion::model::{Model, Space};
 use ratel_diffusion::pipeline::{self, calls_together, latent_size};
-use ratel_engine::{Engine, Hooks, Summary};
+use ratel_engine::{Engine, EngineError, Hooks, Progress, Summary};
 use ratel_graph::{Finished, Plan, PlanError, PlanOptions, Step};
 use ratel_kernels::{Limits, Target};
 use serde_json::json;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// A network that draws in one of the two spaces.
@@ -24,7 +24,7 @@ struct Network {
     model: Model,
     /// Sides of the pictures that it was trained on; `None` if nobody trained it.
     trained_on: Option<usize>,
-    /// Operations a second at the largest size that was run so far.
+    /// Operations a second at the last size, where that is known.
     rate: Option<f64>,
 }
 
@@ -45,7 +45,7 @@ struct Work {
 #[derive(Clone, Copy)]
 enum Time {
     Measured(f64),
-    /// From the work, at the rate of another size of the same network.
+    /// From the work, at the rate of the part of it that ran in time, or of another size of the same network.
     Expected(f64),
 }
 
@@ -158,8 +158,8 @@ impl Bench<'_> {
             for (i, network) in networks.iter_mut().enumerate() {
                 let model = &network.model;
                 let [h, w] = latent_size(model, *side, *side)?;
-                // for the first size, that of the text encoder, which is soon told
-                let rate = network.rate.or_else(|| texts[i].rate());
+                // of the first size nothing is known, but that it is small
+                let rate = network.rate;
                 let name = format!("{} at {side}x{side}", network.name);
                 let calls = calls_together(self.steps, &self.options.rules);
                 let unet = || model.unet_graph_of_calls(calls, 2, h, w);
@@ -183,8 +183,8 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    /// Plans a component, and runs it unless its work, at this rate, would take too long, or the device can't hold it: its
-    /// prologue, and the rest.
+    /// Plans a component, and runs it, or as much of it as the time that it may take allows: its prologue, and the rest.
+    /// What at this rate would take very much longer, or what the device can't hold, is not begun.
     fn work(
         &self,
         model: &Model,
@@ -207,10 +207,12 @@ impl Bench<'_> {
         let (prologue, rest) = plan.steps.split_at(plan.prologue);
         let works = [work(prologue), work(rest)];
         let expected = rate.map(|rate| works.map(|work| work.flops / rate));
-        let runs = self.args.seconds > 0.0 && expected.is_none_or(|[_, rest]| rest <= self.args.seconds);
+        // small sizes have a poor rate, so that it says little about large ones; but a single dispatch can't be interrupted
+        let hopeless = |[_, rest]: [f64; 2]| rest > 30.0 * self.args.seconds;
+        let runs = self.args.seconds > 0.0 && !expected.is_some_and(hopeless);
         let times = match () {
             _ if too_large => None,
-            _ if runs => Some(self.time(model, plan, name)?.map(Time::Measured)),
+            _ if runs => Some(self.time(model, plan, name)?),
             _ => expected.map(|expected| expected.map(Time::Expected)),
         };
         let [before, after] = works;
@@ -218,29 +220,46 @@ impl Bench<'_> {
     }
 
     /// The medians of some runs on random inputs, after one to warm up, without loading: of the prologue, and of the rest.
-    fn time(&self, model: &Model, plan: Plan, name: &str) -> Result<[f64; 2], Failure> {
+    /// A run that takes too long is ended, and what it did by then tells how long all of it would have taken.
+    fn time(&self, model: &Model, plan: Plan, name: &str) -> Result<[Time; 2], Failure> {
+        let flops = |steps: &[Step]| steps.iter().map(|step| step.op.flops()).sum::<f64>();
         let session = self.engine.load(plan, &*model.weights, &mut |_| {})?;
         fill(&session)?;
-        let hooks = || Hooks { cancel: Some(self.stop), ..Hooks::default() };
+        let (prologue, rest) = session.plan().steps.split_at(session.plan().prologue);
         let [mut before, mut after] = [vec![], vec![]];
         for run in 0..=self.args.runs {
             self.spinner.set_message(format!("{name}: {run} of {} runs", self.args.runs));
             let begun = Instant::now();
-            session.prepare(&mut hooks())?;
+            session.prepare(&mut Hooks { cancel: Some(self.stop), ..Hooks::default() })?;
             before.push(begun.elapsed().as_secs_f64());
-            let begun = Instant::now();
-            session.run_again(&mut hooks())?;
+
+            let (begun, enough, mut last) = (Instant::now(), AtomicBool::new(false), (0, 0.0));
+            let mut progress = |at: Progress| {
+                last = (at.done as usize, begun.elapsed().as_secs_f64());
+                if self.stop.load(Ordering::Relaxed) || last.1 > self.args.seconds {
+                    enough.store(true, Ordering::Relaxed);
+                }
+            };
+            let ran = session.run_again(&mut Hooks { cancel: Some(&enough), progress: Some(&mut progress) });
+            match ran {
+                Err(EngineError::Cancelled) if !self.stop.load(Ordering::Relaxed) => {
+                    let (done, seconds) = last;
+                    let of_all = seconds / flops(&session.plan().steps[prologue.len()..done]).max(1.0);
+                    return Ok([prologue, rest].map(|steps| Time::Expected(flops(steps) * of_all)));
+                }
+                ran => ran?,
+            }
             after.push(begun.elapsed().as_secs_f64());
         }
-        Ok([before, after].map(|times| Summary::of(&times[1..]).median))
+        Ok([before, after].map(|times| Time::Measured(Summary::of(&times[1..]).median)))
     }
 }
 
 impl Work {
-    /// Operations a second, if it was run.
+    /// Operations a second, if that is known.
     fn rate(&self) -> Option<f64> {
         match self.time {
-            Some(Time::Measured(time)) if time > 0.0 => Some(self.flops / time),
+            Some(Time::Measured(time) | Time::Expected(time)) if time > 0.0 => Some(self.flops / time),
             _ => None,
         }
     }
@@ -377,7 +396,10 @@ fn print(networks: &[Network], rows: &[Row], steps: usize) {
     );
     let expected = |work: &Work| matches!(work.time, Some(Time::Expected(_)));
     if rows.iter().any(|row| expected(&row.picture(steps))) {
-        println!("~ was not run, for its time (--seconds): it is the work at the rate of the size before it");
+        println!(
+            "~ did not run to its end, for its time (--seconds): it is the work at the rate of what ran of it, or of the \
+             size before it"
+        );
     }
     if rows.iter().any(|row| row.picture(steps).too_large) {
         println!(

@@ -1,7 +1,7 @@
 //! `ratel inspect`: a generation with everything in it laid open, as one page.
 
 use super::inspect_data::{Looker, Wish, figures, side};
-use super::inspect_serve::serve;
+use super::inspect_serve::{bind, serve};
 use super::setup;
 use crate::Failure;
 use crate::args::InspectArgs;
@@ -56,26 +56,27 @@ pub(crate) fn run(args: InspectArgs) -> Result<(), Failure> {
     if step >= steps {
         return Err(Failure::Usage(format!("--at-step {step}: this run has {steps} steps, from 0")));
     }
-    let engine = setup::engine(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
-    let engine = setup::tuned(engine, args.draw.tune.tune);
     let stop = setup::stop_on_ctrl_c()?;
+    let listener = args.serve.map(bind).transpose()?;
+    let engine = setup::engine(&args.draw.run.device, args.draw.run.shaders.as_deref())?;
+    let engine = setup::tuned(engine, args.draw.tune.tune).stopped_by(stop.clone());
     let roof = if args.no_roof { None } else { super::profile::roof(&engine)? };
     let (prediction, sampler) = (origin.sampler.prediction, origin.sampler.sampler.name());
     let study = Study { args, engine, model, roof, prediction, sampler, step, stop };
 
     let written = |recording: &Recording| page(recording).map_err(|error| Failure::Check(error.to_string()));
     let first = written(&study.record(&request)?)?;
-    let Some(address) = study.args.serve else {
+    let Some(listener) = listener else {
         let path = &study.args.output;
         write_whole(path, |out| out.write_all(first.as_bytes()))?;
         println!("{}: {:.1} MB", path.display(), first.len() as f64 / 1e6);
         return Ok(());
     };
-    serve(address, first, &study.stop, |prompt, seed, cfg_scale| {
+    serve(listener, &first, &study.stop, |asked| {
         let mut request = request.clone();
-        request.prompt = prompt;
-        request.seed = seed.unwrap_or(request.seed);
-        request.cfg_scale = cfg_scale.unwrap_or(request.cfg_scale);
+        request.prompt = asked.prompt;
+        request.seed = asked.seed.unwrap_or(request.seed);
+        request.cfg_scale = asked.cfg_scale.unwrap_or(request.cfg_scale);
         written(&study.record(&request)?)
     })
 }
@@ -109,7 +110,10 @@ impl Study {
         let mut request = request.clone();
         request.reveal = Some(self.prediction);
         request.observe_steps = (0..steps).collect();
-        let wish = Wish::new(engine, model, &request, &self.patterns(), args.limit.saturating_mul(1_000_000))?;
+        let sides = if args.compare_prompt.is_some() || args.compare_cfg_scale.is_some() { 2 } else { 1 };
+        let shown = args.steps_shown.min(steps) * sides;
+        let limit = args.limit.saturating_mul(1_000_000);
+        let wish = Wish::new(engine, model, &request, &self.patterns(), limit, shown)?;
         if !args.only.is_empty() && wish.fitting == 0 {
             let names = "unet.down_blocks.0.resnets.0, text_encoder.encoder.layers.0, vae.decoder.mid_block";
             return Err(Failure::Usage(format!("--only fits no module; names are diffusers', such as {names}")));

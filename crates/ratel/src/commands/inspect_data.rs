@@ -11,6 +11,7 @@ use ratel_diffusion::pipeline::{Event, Part, Request, Seen, Watcher, calls_toget
 use ratel_diffusion::stage::Stage;
 use ratel_engine::{Engine, EngineError, Hooks};
 use ratel_graph::{Finished, Plan, PlanOptions, Step};
+use ratel_kernels::attention::Attention;
 use ratel_kernels::{Cost, Limits, LinkError, Op, Shaders, Target, kernels_of};
 use ratel_teach::{
     Component, Figures, Heat, HeatLayer, Histogram, KernelPage, Sample, Side, SideStep, Source, Tensor, Word,
@@ -37,20 +38,25 @@ pub(super) struct Wish {
     pub fitting: usize,
     /// Bytes that those take that are kept.
     pub kept: u64,
+    /// Bytes that steps and words take besides.
+    besides: u64,
 }
 
 impl Wish {
     /// Of the dispatches that fit `patterns`, those that take no more than `limit` bytes in the page; the first patterns
-    /// have precedence. Nothing is run for it: the plans say how large everything is.
+    /// have precedence; besides, so many steps of the sampler are shown. Nothing is run for it: the plans say how large
+    /// everything is.
     pub(super) fn new(
         engine: &Engine,
         model: &Model,
         request: &Request,
         patterns: &[String],
         limit: u64,
+        shown: usize,
     ) -> Result<Wish, Failure> {
         let target = target(engine, request.precision, model.elem)?;
-        let mut wish = Wish { nodes: BTreeMap::new(), whole: BTreeSet::new(), limit, wanted: 0, fitting: 0, kept: 0 };
+        let (nodes, whole) = (BTreeMap::new(), BTreeSet::new());
+        let mut wish = Wish { nodes, whole, limit, wanted: 0, fitting: 0, kept: 0, besides: 0 };
         let copies = if request.cfg_scale > 1.0 { 2 } else { 1 };
         let [h, w] = latent_size(model, request.width, request.height)?;
         let options = PlanOptions { rules: request.rules.clone(), observe: vec![] };
@@ -71,6 +77,12 @@ impl Wish {
             }
             plans.push((name, plan));
         }
+        let words = words(model, &request.prompt)?.len();
+        let maps = plans.iter().filter(|(name, _)| *name == "unet").flat_map(|(_, plan)| crossings(plan));
+        let of_maps: usize = maps.map(|op| op.queries * words).sum();
+        // x, and for each prediction the noise and x0
+        let of_latents = (1 + 2 * if copies > 1 { 3 } else { 1 }) * h * w * model.latent_channels();
+        wish.besides = in_page(4 * (shown * (of_maps + of_latents)) as u64);
         let mut counted: BTreeSet<(&str, usize)> = BTreeSet::new();
         for pattern in patterns {
             for (name, plan) in &plans {
@@ -83,8 +95,7 @@ impl Wish {
                     let given = |at: usize| writer(plan, i, at).is_some_and(|w| chosen.contains(&w) && whole(w, at));
                     let operands = step.op.operands();
                     let new = operands.iter().enumerate().filter(|(at, _)| !given(*at));
-                    // base64 makes four bytes of three
-                    let bytes = new.map(|(_, operand)| operand.bytes(&target)).sum::<u64>() / 3 * 4;
+                    let bytes = in_page(new.map(|(_, operand)| operand.bytes(&target)).sum());
                     wish.wanted += bytes;
                     wish.fitting += 1;
                     if wish.kept + bytes <= limit {
@@ -105,8 +116,26 @@ impl Wish {
             0 => String::new(),
             n => format!("; {n} more would take {} (--limit, --only)", mb(self.wanted - self.kept)),
         };
-        format!("values of {kept} dispatches will take at most {} of the page{left}", mb(self.kept))
+        format!(
+            "values of {kept} dispatches will take at most {} of the page{left}; the steps and what words attend to take {} \
+             (--steps-shown)",
+            mb(self.kept),
+            mb(self.besides)
+        )
     }
+}
+
+/// Bytes as they are in the page: base64 makes four of three.
+fn in_page(bytes: u64) -> u64 {
+    bytes / 3 * 4
+}
+
+/// The cross-attention of a UNet's plan.
+fn crossings(plan: &Plan) -> impl Iterator<Item = &Attention> {
+    plan.steps.iter().filter(|step| step.label.ends_with("attn2")).filter_map(|step| match &step.op {
+        Op::Attention(op) => Some(op),
+        _ => None,
+    })
 }
 
 /// The dispatch whose output operand `at` of dispatch `i` is.

@@ -6,7 +6,7 @@ use crate::terminal::near;
 use crate::units::si;
 use crate::{Failure, progress, shape};
 use ratel_engine::{Check, Engine, EngineError, Entrant, Roof, Wrong, climb};
-use ratel_kernels::lessons::{LESSONS, Lesson};
+use ratel_kernels::lessons::{LESSONS, Lesson, choices};
 use ratel_kernels::{Choice, Kernel, Op, Shaders, Target, WeightStorage, choose};
 use ratel_tensor::Elem;
 use serde_json::json;
@@ -97,9 +97,11 @@ pub(crate) fn run(args: LessonArgs) -> Result<(), Failure> {
     if !(args.seconds > 0.0 && args.seconds <= 600.0) {
         return Err(Failure::Usage("--seconds takes a number above 0, and 600 at most".to_owned()));
     }
-    let top = lesson.rungs.len() + 1;
-    if let Some(number) = args.rung.filter(|number| !(1..=top).contains(number)) {
-        return Err(Failure::Usage(format!("--rung {number}: {} has rungs 1 to {top}", lesson.name)));
+
+    // above the lesson's own stands what plans choose, on some devices in two precisions
+    let most = lesson.rungs.len() + 2;
+    if let Some(number) = args.rung.filter(|number| !(1..=most).contains(number)) {
+        return Err(Failure::Usage(format!("--rung {number}: {} has {most} rungs at most", lesson.name)));
     }
 
     let climb = climb_it(lesson, &args)?;
@@ -137,6 +139,10 @@ fn climb_it(lesson: &'static Lesson, args: &LessonArgs) -> Result<Climb, Failure
     let op = asked.map_or_else(|| shape::op(lesson.op, &shape), Ok)?;
     // on a GPU plans compute in half precision where they can, which is a step of its own
     let half = (info.f16 && !full.software).then(|| engine.target_stored(Elem::F16, WeightStorage::F16)).transpose()?;
+    let top = lesson.rungs.len() + 1 + usize::from(half.is_some());
+    if let Some(number) = args.rung.filter(|number| *number > top) {
+        return Err(Failure::Usage(format!("--rung {number}: {} has rungs 1 to {top} on this device", lesson.name)));
+    }
 
     let spinner = progress::spinner();
     let result = (|| -> Result<(Roof, Ladder), Failure> {
@@ -188,14 +194,19 @@ fn rung(number: usize, kernel: &'static Kernel, elem: Elem, shipped: bool) -> Ru
 
 /// The lesson's own rungs, with how they do the op where they can.
 fn made_for_the_lesson(lesson: &'static Lesson, op: &Op, target: &Target) -> Ladder {
+    let plain =
+        choices(op, target).iter().any(|choice| lesson.rungs.iter().any(|rung| rung.name == choice.kernel.name));
     let of = |(number, kernel): (usize, &&'static Kernel)| {
         let choice = (kernel.schedule)(op, target).map(|schedule| Choice { kernel, schedule });
         let mut rung = rung(number, kernel, Elem::F32, false);
-        rung.outcome = Outcome::Skipped(lesson.needs(kernel));
+        rung.outcome = Outcome::Skipped(if plain { lesson.needs(kernel) } else { BARE });
         (rung, choice)
     };
     (1..).zip(lesson.rungs).map(of).collect()
 }
+
+/// What every rung needs.
+const BARE: &str = "the plain op: rungs leave out layers, gates, biases, activations and residuals";
 
 fn nothing(lesson: &Lesson, engine: &Engine) -> EngineError {
     EngineError::NoKernel { op: lesson.op.to_owned(), device: engine.name() }

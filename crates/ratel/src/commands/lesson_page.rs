@@ -4,7 +4,7 @@ use super::lesson::{Climb, Outcome, Rung, blame};
 use crate::Failure;
 use crate::terminal::{Ink, width, wrap};
 use crate::units::{percent, seconds, si};
-use ratel_engine::{EngineError, Entrant, Roof};
+use ratel_engine::{Entrant, Roof};
 use ratel_kernels::lessons::Section;
 use ratel_tensor::Elem;
 use similar::{ChangeTag, TextDiff};
@@ -131,7 +131,8 @@ fn print_paragraph(paragraph: &str, indent: &str) {
 
 /// A rung's text: all of it, or how it differs from the rung before; and from the program's own, if the reader changed it.
 fn print_text(climb: &Climb, rung: &Rung, whole: bool, ink: Ink) -> Result<(), Failure> {
-    let text = climb.shaders.of_kernel(rung.kernel).map_err(EngineError::from)?;
+    // what can't be read is said where the rung's outcome is
+    let Ok(text) = climb.shaders.of_kernel(rung.kernel) else { return Ok(()) };
     if text != rung.kernel.source {
         println!("   {}", ink.bold("What you changed"));
         print_difference(&body(rung.kernel.source), &body(&text), ink);
@@ -146,7 +147,7 @@ fn print_text(climb: &Climb, rung: &Rung, whole: bool, ink: Ink) -> Result<(), F
     }
     let before = climb.lesson.rungs[rung.number - 2];
     println!("   {}", ink.bold(&format!("What changed from {}", before.name)));
-    let before = climb.shaders.of_kernel(before).map_err(EngineError::from)?;
+    let Ok(before) = climb.shaders.of_kernel(before) else { return Ok(()) };
     print_difference(&body(&before), &body(&text), ink);
     Ok(())
 }

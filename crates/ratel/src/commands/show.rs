@@ -95,7 +95,7 @@ pub(crate) fn run(args: ShowArgs) -> Result<(), Failure> {
         for i in 0..left.len().max(right.len()) {
             let row = |rows: &[Row]| rows.get(i).map_or((String::new(), 0), |row| (row.painted(ink), row.width()));
             let ((left, width), (right, _)) = (row(&left), row(&right));
-            println!("{}", format!("{left}{} | {right}", " ".repeat(column - width)).trim_end());
+            println!("{}", format!("{left}{} | {right}", " ".repeat(column.saturating_sub(width))).trim_end());
         }
     } else {
         for cells in [left, right] {
