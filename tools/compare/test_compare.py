@@ -87,6 +87,17 @@ class Children(unittest.TestCase):
         self.assertNotEqual(parent.wait(timeout=10), 0)
         self.assertFalse(Path(f"/proc/{pids[0]}").exists())
 
+    def test_what_it_started_ends_with_it(self):
+        code = "import subprocess, time; print(subprocess.Popen(['sleep', '31.4159']).pid, flush=True); time.sleep(30)"
+        with self.assertRaises(children.Failed) as caught:
+            children.run([sys.executable, "-c", code], 2)
+        status = Path(f"/proc/{int(caught.exception.output)}/status")
+        for _ in range(100):  # whoever inherits it may be slow to bury it
+            if not status.exists() or "State:\tZ" in status.read_text(encoding="utf-8"):
+                return
+            time.sleep(0.02)
+        self.fail("it goes on")
+
     def test_failures_say_why(self):
         cases = {
             "exit status 3; wrong": ([sys.executable, "-c", "import sys; sys.stderr.write('wrong'); sys.exit(3)"], 30),
@@ -109,6 +120,15 @@ class Engines(unittest.TestCase):
     def test_a_single_step_is_taken_as_it_is(self):
         seconds, _ = engines.read_sd_cpp(" | 1/1 - 2.00it/s\n decode_first_stage completed, taking 1.00s")
         self.assertEqual(seconds, {"unet": [0.5], "vae": [1.0]})
+
+    def test_vulkan_device(self):
+        log = "[DEBUG] ggml_vulkan: Found 1 Vulkan devices:\n[DEBUG] ggml_vulkan: 0 = A card (vendor) | uma: 0\n"
+        self.assertEqual(engines.sd_cpp_device(log), "A card (vendor)")
+        self.assertIsNone(engines.sd_cpp_device(SD_CPP))
+
+    def test_times_among_other_lines(self):
+        seconds, _ = engines.read_json('AUTOTUNE\n{"unet": [2]}\n{"unet": [2], "vae": [1]}\nbye')
+        self.assertEqual(seconds, {"unet": [2.0], "vae": [1.0]})
 
     def test_ratel_says_flops(self):
         seconds, flops = engines.read_ratel(BENCH)
@@ -241,7 +261,7 @@ class Checkpoint(unittest.TestCase):
                 maker.write_text(making.format(1), encoding="utf-8")
                 with self.assertRaises(subprocess.CalledProcessError):
                     checkpoint.make(path, [])
-                self.assertFalse(path.exists())
+                self.assertEqual(list(Path(folder).iterdir()), [maker])
                 maker.write_text(making.format(0), encoding="utf-8")
                 checkpoint.make(path, [])
                 self.assertTrue((path / "a").exists())
