@@ -11,8 +11,6 @@ import sys
 import tempfile
 import time
 import unittest
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +18,6 @@ import checkpoint
 import children
 import compare
 import engines
-import gpu_report
 import report
 
 SD_CPP = """  |====| 7/686 - 900.00it/s
@@ -47,16 +44,6 @@ def record(engine: str, kind: str, unet: float, vae: float, **more) -> dict:
     sizes = {"checkpoint_bytes": 1000, "peak_bytes": 1500, "peak_private_bytes": 500}
     seconds = {"unet": [unet], "vae": [vae]}
     return {"round": 0, "pixels": 256, "engine": engine, "kind": kind, "seconds": seconds, "flops": {}, **sizes, **more}
-
-
-def script(name: str):
-    """A program without an ending in its name, as a module."""
-    loader = SourceFileLoader(name, str(engines.HERE / name))
-    spec = spec_from_loader(name, loader)
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    loader.exec_module(module)
-    return module
 
 
 class Children(unittest.TestCase):
@@ -268,46 +255,10 @@ class Checkpoint(unittest.TestCase):
                 checkpoint.make(path, [])  # a second time, mkdir would fail
 
 
-class Gpu(unittest.TestCase):
-    """The script for a machine with a GPU."""
-
-    def test_a_failed_part_stops_only_what_needs_it(self):
-        gpu = script("gpu")
-        with tempfile.TemporaryDirectory() as folder:
-            ratel = Path(folder) / "ratel"
-            ratel.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")
-            ratel.chmod(0o755)
-            words = ["gpu", "--ratel", str(ratel), "-o", folder, "--smoke", "--torch-device", "cpu", "--only", "bench"]
-            making = mock.patch.object(gpu, "MAKE_CHECKPOINT", Path("no-such-script.py"))
-            with mock.patch("sys.argv", words), making, contextlib.redirect_stdout(io.StringIO()) as said:
-                gpu.main()
-            self.assertIn("sd15 bench: left out: there is no sd15 checkpoint", said.getvalue())
-            self.assertIn("sdxl-sized bench: left out", said.getvalue())
-            self.assertIn("- sd15 checkpoint: exit status 2", (Path(folder) / "report.md").read_text(encoding="utf-8"))
-
-    def test_speeds_beside_each_other(self):
-        records = {
-            "sd15 bench": {"output": BENCH},
-            "sd15 diffusers eager": {"output": '{"unet": [8.0, 9.0, 10.0], "vae": [1.0]}'},
-            "sd15 stable-diffusion.cpp": {"output": SD_CPP, "log": ""},
-            "sd15 diffusers compiled": {"error": "stopped after 1 s"},
-            "roofline": {
-                "output": json.dumps(
-                    {
-                        "probes": [
-                            {"kernel": "roof_copy", "what": "128 MiB", "median": 3e12, "spread": 0.01},
-                            {"kernel": "roof_fma", "what": "f32", "median": 6e13, "spread": 0.01},
-                        ]
-                    }
-                )
-            },
-        }
-        text = gpu_report.markdown(records)
-        self.assertIn("| diffusers f16 eager | 9000.00 | 0.11 | 1000.00 |  | 2.25 |", text)
-        self.assertIn("| stable-diffusion.cpp Vulkan | 3500.00 |", text)
-        self.assertIn("| roof_copy | 128 MiB | 3000.0 GB/s | 1% |", text)
-        self.assertIn("| roof_fma | f32 | 60000.0 GFLOP/s | 1% |", text)
-        self.assertIn("- sd15 diffusers compiled: stopped after 1 s", text)
+def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, _) -> unittest.TestSuite:
+    """Those of tools/compare/gpu belong to this module: where it is named, both are run."""
+    tests.addTests(loader.loadTestsFromName("test_gpu"))
+    return tests
 
 
 if __name__ == "__main__":
