@@ -95,7 +95,7 @@ def check_gpu(finished: children.Finished) -> None:
     if not any("GPU" in kind for kind in kinds):
         found = f"only {', '.join(kinds)}" if kinds else "nothing"
         hint = "are Vulkan's loader (libvulkan.so.1) and the driver's JSON there? VK_DRIVER_FILES can name the latter"
-        raise children.Failed(f"ratel finds {found}; {hint}", finished.output, finished.log)
+        raise children.Failed(f"ratel finds {found}; {hint}")
 
 
 def check_json(finished: children.Finished) -> None:
@@ -113,7 +113,7 @@ def check_stable_diffusion_cpp(finished: children.Finished) -> None:
     text = f"{finished.log}\n{finished.output}"
     engines.read_sd_cpp(text)
     if engines.sd_cpp_device(text) is None:
-        raise children.Failed("it did not run on Vulkan", finished.output, finished.log)
+        raise children.Failed("it did not run on Vulkan")
 
 
 def plan(args: argparse.Namespace) -> list[Part]:

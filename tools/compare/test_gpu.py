@@ -145,6 +145,8 @@ class Run(unittest.TestCase):
     def test_without_a_gpu_the_large_models_are_left_out(self):
         said = self.main("""echo '[{"kind": "software"}]'""", "--only", "roofline")
         self.assertIn("GPU: ratel finds only software", said)
+        record = json.loads((self.folder / "out/parts/GPU.json").read_text(encoding="utf-8"))
+        self.assertIn("software", record["output"])
         self.assertIn("roofline: left out: it needs GPU", said)
 
     def test_output_that_is_of_no_use_is_a_failure(self):
