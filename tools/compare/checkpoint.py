@@ -18,10 +18,20 @@ def make(path: Path, options: list[str], python: str = sys.executable) -> None:
     if path.exists():
         return
     unfinished = path.with_name(f"unfinished-{path.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.unlink(missing_ok=True)
-    subprocess.run([python, str(MAKE), *options, "-o", str(unfinished)], check=True)
+    remove(unfinished)
+    try:
+        subprocess.run([python, str(MAKE), *options, "-o", str(unfinished)], check=True)
+    except subprocess.CalledProcessError:
+        remove(unfinished)  # it may be what fills the disk
+        raise
     unfinished.rename(path)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, if it is there."""
+    shutil.rmtree(path, ignore_errors=True)
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

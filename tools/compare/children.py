@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_SECONDS = 0.05
+END_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,28 @@ class Failed(Exception):
 
 
 def end_with_children() -> None:
-    """From now on a request to terminate ends the program that is being run, too."""
+    """From now on a request to terminate, or a terminal that is closed, ends the program that is being run, too. Under
+    nohup the latter stays ignored."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit("the terminal was closed"))
+
+
+def end(child: subprocess.Popen) -> bool:
+    """Ends a program and what it started, such as compilers. Whether it is gone: where a driver hangs, even a program
+    that is killed stays, and is not waited for."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+    except OSError:  # nothing of it is left
+        pass
+    try:
+        child.wait(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def resident(process: int) -> tuple[int, int]:
@@ -58,10 +79,12 @@ def run(command: list[str], limit: float, environment: dict[str, str] | None = N
         begun = time.monotonic()
         try:
             variables = {**os.environ, **(environment or {})}
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=variables)
+            files = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr}
+            # in a session of its own, so that what it starts can be ended with it
+            child = subprocess.Popen(command, **files, env=variables, start_new_session=True)
         except OSError as error:
             raise Failed(f"{command[0]}: {error.strerror}") from error
-        peaks, over = [0, 0], threading.Event()
+        peaks, over, is_gone = [0, 0], threading.Event(), True
 
         def watch() -> None:
             while not over.wait(POLL_SECONDS):
@@ -74,15 +97,13 @@ def run(command: list[str], limit: float, environment: dict[str, str] | None = N
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+            is_gone = end(child)
             over.set()
             watcher.join()
         seconds = time.monotonic() - begun
         output, log = (text(file) for file in (stdout, stderr))
     if status is None:
-        raise Failed(f"stopped after {limit:.0f} s", output, log)
+        raise Failed(f"stopped after {limit:.0f} s{'' if is_gone else ', and does not end'}", output, log)
     if status != 0:
         raise Failed(f"exit status {status}", output, log)
     return Finished(output, log, seconds, *peaks)

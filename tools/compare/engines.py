@@ -162,8 +162,12 @@ def size(checkpoint: Path | None) -> int:
 
 
 def read_json(output: str) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """The last line, an object of seconds by part."""
-    seconds = json.loads(children.last_line(output))
+    """The last line that is an object, of seconds by part: libraries, too, write what they like. Raises ValueError
+    where there is none."""
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    if not lines:
+        raise ValueError("no line of JSON")
+    seconds = json.loads(lines[-1])
     return {part: [float(time) for time in times] for part, times in seconds.items()}, {}
 
 
@@ -177,7 +181,8 @@ def read_ratel(output: str) -> tuple[dict[str, list[float]], dict[str, float]]:
 
 def read_sd_cpp(output: str) -> tuple[dict[str, list[float]], dict[str, float]]:
     """stable-diffusion.cpp's log. After each step its progress bar has the mean of all so far, as `2/3 - 3.90s/it` or
-    `2/3 - 1.25it/s`; a step's own time is the difference of two sums. The bar of something else has another total."""
+    `2/3 - 1.25it/s`; a step's own time is the difference of two sums. The bar of something else has another total. Of
+    one that ended before the decode was done, there are the steps alone."""
     bars = re.findall(r"(\d+)/(\d+) - ([\d.]+)(s/it|it/s)", output)
     means = {}
     for step, total, number, unit in bars:
@@ -186,7 +191,13 @@ def read_sd_cpp(output: str) -> tuple[dict[str, list[float]], dict[str, float]]:
     sums = [0.0] + [step * means[step] for step in range(1, len(means) + 1)]
     steps = [after - before for before, after in zip(sums, sums[1:])]
     decoded = re.findall(r"decode_first_stage completed, taking ([\d.]+)s", output)
-    return {"unet": steps[1:] or [steps[0]], "vae": [float(decoded[-1])]}, {}
+    return {"unet": steps[1:] or [steps[0]], **({"vae": [float(decoded[-1])]} if decoded else {})}, {}
+
+
+def sd_cpp_device(output: str) -> str | None:
+    """The Vulkan device that stable-diffusion.cpp's log of all details names; none where it found none."""
+    found = re.search(r"ggml_vulkan: 0 = ([^|\n]+)", output)
+    return found and found[1].strip()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ import sys
 import tempfile
 import time
 import unittest
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +18,6 @@ import checkpoint
 import children
 import compare
 import engines
-import gpu_report
 import report
 
 SD_CPP = """  |====| 7/686 - 900.00it/s
@@ -47,16 +44,6 @@ def record(engine: str, kind: str, unet: float, vae: float, **more) -> dict:
     sizes = {"checkpoint_bytes": 1000, "peak_bytes": 1500, "peak_private_bytes": 500}
     seconds = {"unet": [unet], "vae": [vae]}
     return {"round": 0, "pixels": 256, "engine": engine, "kind": kind, "seconds": seconds, "flops": {}, **sizes, **more}
-
-
-def script(name: str):
-    """A program without an ending in its name, as a module."""
-    loader = SourceFileLoader(name, str(engines.HERE / name))
-    spec = spec_from_loader(name, loader)
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    loader.exec_module(module)
-    return module
 
 
 class Children(unittest.TestCase):
@@ -87,6 +74,17 @@ class Children(unittest.TestCase):
         self.assertNotEqual(parent.wait(timeout=10), 0)
         self.assertFalse(Path(f"/proc/{pids[0]}").exists())
 
+    def test_what_it_started_ends_with_it(self):
+        code = "import subprocess, time; print(subprocess.Popen(['sleep', '31.4159']).pid, flush=True); time.sleep(30)"
+        with self.assertRaises(children.Failed) as caught:
+            children.run([sys.executable, "-c", code], 2)
+        status = Path(f"/proc/{int(caught.exception.output)}/status")
+        for _ in range(100):  # whoever inherits it may be slow to bury it
+            if not status.exists() or "State:\tZ" in status.read_text(encoding="utf-8"):
+                return
+            time.sleep(0.02)
+        self.fail("it goes on")
+
     def test_failures_say_why(self):
         cases = {
             "exit status 3; wrong": ([sys.executable, "-c", "import sys; sys.stderr.write('wrong'); sys.exit(3)"], 30),
@@ -109,6 +107,15 @@ class Engines(unittest.TestCase):
     def test_a_single_step_is_taken_as_it_is(self):
         seconds, _ = engines.read_sd_cpp(" | 1/1 - 2.00it/s\n decode_first_stage completed, taking 1.00s")
         self.assertEqual(seconds, {"unet": [0.5], "vae": [1.0]})
+
+    def test_vulkan_device(self):
+        log = "[DEBUG] ggml_vulkan: Found 1 Vulkan devices:\n[DEBUG] ggml_vulkan: 0 = A card (vendor) | uma: 0\n"
+        self.assertEqual(engines.sd_cpp_device(log), "A card (vendor)")
+        self.assertIsNone(engines.sd_cpp_device(SD_CPP))
+
+    def test_times_among_other_lines(self):
+        seconds, _ = engines.read_json('AUTOTUNE\n{"unet": [2]}\n{"unet": [2], "vae": [1]}\nbye')
+        self.assertEqual(seconds, {"unet": [2.0], "vae": [1.0]})
 
     def test_ratel_says_flops(self):
         seconds, flops = engines.read_ratel(BENCH)
@@ -241,53 +248,17 @@ class Checkpoint(unittest.TestCase):
                 maker.write_text(making.format(1), encoding="utf-8")
                 with self.assertRaises(subprocess.CalledProcessError):
                     checkpoint.make(path, [])
-                self.assertFalse(path.exists())
+                self.assertEqual(list(Path(folder).iterdir()), [maker])
                 maker.write_text(making.format(0), encoding="utf-8")
                 checkpoint.make(path, [])
                 self.assertTrue((path / "a").exists())
                 checkpoint.make(path, [])  # a second time, mkdir would fail
 
 
-class Gpu(unittest.TestCase):
-    """The script for a machine with a GPU."""
-
-    def test_a_failed_part_stops_only_what_needs_it(self):
-        gpu = script("gpu")
-        with tempfile.TemporaryDirectory() as folder:
-            ratel = Path(folder) / "ratel"
-            ratel.write_text("#!/bin/sh\nexit 7\n", encoding="utf-8")
-            ratel.chmod(0o755)
-            words = ["gpu", "--ratel", str(ratel), "-o", folder, "--smoke", "--torch-device", "cpu", "--only", "bench"]
-            making = mock.patch.object(gpu, "MAKE_CHECKPOINT", Path("no-such-script.py"))
-            with mock.patch("sys.argv", words), making, contextlib.redirect_stdout(io.StringIO()) as said:
-                gpu.main()
-            self.assertIn("sd15 bench: left out: there is no sd15 checkpoint", said.getvalue())
-            self.assertIn("sdxl-sized bench: left out", said.getvalue())
-            self.assertIn("- sd15 checkpoint: exit status 2", (Path(folder) / "report.md").read_text(encoding="utf-8"))
-
-    def test_speeds_beside_each_other(self):
-        records = {
-            "sd15 bench": {"output": BENCH},
-            "sd15 diffusers eager": {"output": '{"unet": [8.0, 9.0, 10.0], "vae": [1.0]}'},
-            "sd15 stable-diffusion.cpp": {"output": SD_CPP, "log": ""},
-            "sd15 diffusers compiled": {"error": "stopped after 1 s"},
-            "roofline": {
-                "output": json.dumps(
-                    {
-                        "probes": [
-                            {"kernel": "roof_copy", "what": "128 MiB", "median": 3e12, "spread": 0.01},
-                            {"kernel": "roof_fma", "what": "f32", "median": 6e13, "spread": 0.01},
-                        ]
-                    }
-                )
-            },
-        }
-        text = gpu_report.markdown(records)
-        self.assertIn("| diffusers f16 eager | 9000.00 | 0.11 | 1000.00 |  | 2.25 |", text)
-        self.assertIn("| stable-diffusion.cpp Vulkan | 3500.00 |", text)
-        self.assertIn("| roof_copy | 128 MiB | 3000.0 GB/s | 1% |", text)
-        self.assertIn("| roof_fma | f32 | 60000.0 GFLOP/s | 1% |", text)
-        self.assertIn("- sd15 diffusers compiled: stopped after 1 s", text)
+def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, _) -> unittest.TestSuite:
+    """Those of tools/compare/gpu belong to this module: where it is named, both are run."""
+    tests.addTests(loader.loadTestsFromName("test_gpu"))
+    return tests
 
 
 if __name__ == "__main__":
