@@ -52,7 +52,9 @@ def opened(path: Path, scale: int = 1) -> Image.Image:
     """A picture, enlarged."""
     with Image.open(path) as image:
         size = (image.width * scale, image.height * scale)
-        return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        # of few pixels each one is to be seen
+        method = Image.Resampling.NEAREST if image.width <= 64 else Image.Resampling.BICUBIC
+        return image.convert("RGB").resize(size, method)
 
 
 def main() -> None:

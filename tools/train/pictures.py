@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What all scripts that draw with Ratel have in common. What is left open is Ratel's and the model's to say."""
     parser.add_argument("--ratel", type=Path, default=PROGRAM, help="the program; else this repository's release build")
     parser.add_argument("--model", type=Path, help="a diffusers folder; else the model inside the program")
+    parser.add_argument("--space", choices=("latent", "image"), help="which of the models inside the program")
     parser.add_argument("--device", help="as ratel devices lists them")
     parser.add_argument("--width", type=int)
     parser.add_argument("--height", type=int)
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options(args: argparse.Namespace) -> dict[str, str]:
     """The options of these that were given, as Ratel spells them."""
-    names = ("model", "device", "width", "height", "steps", "cfg_scale", "sampler", "precision")
+    names = ("model", "space", "device", "width", "height", "steps", "cfg_scale", "sampler", "precision")
     given = {name: getattr(args, name) for name in names}
     return {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value is not None}
 
