@@ -9,7 +9,7 @@ An engine is an entry of a JSON file, whose key is the name it has in the report
     device       ratel: as --device takes it
     once         too slow for every round: runs in the first only
     share        ratel: the least share of sgemm's rate that a guided step has to reach
-    options      stable-diffusion.cpp: further options
+    options      ratel and stable-diffusion.cpp: further options
 """
 
 import json
@@ -107,7 +107,8 @@ def command_line(engine: Engine, task: Task) -> tuple[list[str], Path | None]:
         case "ratel":
             options = ["bench", "--model", str(task.file), "--width", pixels, "--only", "unet", "--only", "vae"]
             device = ["--device", engine.device] if engine.device else []
-            return [*engine.command, *options, "--runs", runs, "--format", "json", *device], task.file
+            ends = ["--runs", runs, "--format", "json", *device, *engine.options]
+            return [*engine.command, *options, *ends], task.file
         case "diffusers":
             return [*engine.command, str(HERE / "time_diffusers.py"), str(task.folder), pixels, runs], task.folder
         case "candle":

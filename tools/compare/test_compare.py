@@ -143,9 +143,10 @@ class Engines(unittest.TestCase):
                 self.assertIn("nothing of use", str(caught.exception))
 
     def test_commands(self):
-        ratel = engines.Engine("Ratel", "ratel", ["env", "ratel"], device="cpu")
+        ratel = engines.Engine("Ratel", "ratel", ["env", "ratel"], device="cpu", options=["--precision", "f16"])
         command, checkpoint = engines.command_line(ratel, TASK)
-        self.assertEqual((command[:2], command[-2:], checkpoint), (["env", "ratel"], ["--device", "cpu"], TASK.file))
+        ends = ["--device", "cpu", "--precision", "f16"]
+        self.assertEqual((command[:2], command[-4:], checkpoint), (["env", "ratel"], ends, TASK.file))
         sd_cpp = engines.Engine("sd.cpp", "stable-diffusion.cpp", ["sd-cli"], options=["--fa"])
         command, _ = engines.command_line(sd_cpp, TASK)
         self.assertEqual((command[command.index("--steps") + 1], command[-1]), ("3", "--fa"))
