@@ -5,7 +5,8 @@ An engine is an entry of a JSON file, whose key is the name it has in the report
     kind         ratel, diffusers, candle, stable-diffusion.cpp or sgemm; ratel-memory: Ratel, for its device memory
     command      the program and what comes before it; diffusers and sgemm: the Python that has torch, numpy
     environment  variables to set
-    driver       ratel and stable-diffusion.cpp on Vulkan: its name, to pair engines on the same driver
+    driver       ratel and stable-diffusion.cpp on Vulkan: its name, to pair engines on the same driver;
+                 without one, Ratel's times are compared but meet no target
     device       ratel: as --device takes it
     once         too slow for every round: runs in the first only
     share        ratel: the least share of sgemm's rate that a guided step has to reach

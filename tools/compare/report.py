@@ -67,9 +67,12 @@ def ratios(engines: dict[str, dict]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def targets(engines: dict[str, dict]) -> list[Target]:
-    """PERFORMANCE's targets for a machine without a GPU, on what was measured."""
+    """PERFORMANCE's targets for a machine without a GPU, on what was measured.
+
+    They are the shaders' to reach: Ratel without a driver, on its CPU twins, is in the ratios only.
+    """
     rate, found = sgemm_rate(engines), []
-    ratel = {name: e for name, e in engines.items() if e["kind"] == "ratel"}
+    ratel = {name: e for name, e in engines.items() if e["kind"] == "ratel" and e["driver"]}
     for part, what in PARTS.items():
         timed = {name: e for name, e in ratel.items() if part in e["seconds"]}
         if not timed:

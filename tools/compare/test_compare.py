@@ -178,6 +178,7 @@ class Report(unittest.TestCase):
         record("Ratel A", "ratel", 6.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
         record("Ratel A", "ratel", 4.0, 6.0, driver="A", share=0.3, flops={"unet": 360e9}),
         record("Ratel B", "ratel", 8.0, 5.0, driver="B"),
+        record("Ratel, twins", "ratel", 1.0, 1.0),
         record("sd.cpp", "stable-diffusion.cpp", 4.0, 4.0),
         record("sd.cpp Vulkan", "stable-diffusion.cpp", 100.0, 40.0, driver="B"),
         record("candle", "candle", 2.0, 10.0),
