@@ -4,7 +4,7 @@
 //   x           (images, H, W, C1)          Elem     zero outside its bounds; enlarged to (UP_H, UP_W) first, row v of
 //                                                    that being row v H / UP_H
 //   x2          (images, H, W, C - C1)      Elem     channels from C1 on, when there are any
-//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   PyTorch's Conv2d.weight with its axes in another order
+//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   in panels: PyTorch's Conv2d.weight, turned
 //   bias        (N)                         f32      when there is one
 //   image_bias  (images, N)                 Elem     when there is one
 //   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one
@@ -18,6 +18,7 @@
 import package::spec::{Elem, WeightWord};
 import package::lib::act::act;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 override WG: u32 = 64u;
 override ACT: u32 = 0u;
@@ -53,6 +54,7 @@ fn conv2d(
     let i = value / p.n / p.out_w / p.out_h;
     if i >= p.batch { return; }
 
+    let rows = p.window_h * p.window_w * p.c;
     var sum = 0.0;
     for (var r = 0u; r < p.window_h; r++) {
         for (var s = 0u; s < p.window_w; s++) {
@@ -63,11 +65,11 @@ fn conv2d(
             let pixel = (i * p.h + row * p.h / p.up_h) * p.w + column * p.w / p.up_w;
             let tap = (r * p.window_w + s) * p.c;
             for (var c = 0u; c < p.c1; c++) {
-                let at = (tap + c) * p.n + n;
+                let at = panel_index(tap + c, n, rows, p.n);
                 sum += f32(x[pixel * p.c1 + c]) * weight(w[at / WEIGHTS_PER_WORD], at);
             }
             for (var c = p.c1; c < p.c; c++) {
-                let at = (tap + c) * p.n + n;
+                let at = panel_index(tap + c, n, rows, p.n);
                 sum += f32(x2[pixel * (p.c - p.c1) + c - p.c1]) * weight(w[at / WEIGHTS_PER_WORD], at);
             }
         }

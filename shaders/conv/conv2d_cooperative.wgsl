@@ -7,7 +7,7 @@
 //   x           (images, H, W, C1)          Elem     zero outside its bounds; enlarged to (UP_H, UP_W) first, row v of
 //                                                    that being row v H / UP_H
 //   x2          (images, H, W, C - C1)      Elem     channels from C1 on, when there are any
-//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   PyTorch's Conv2d.weight with its axes in another order
+//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   in panels: PyTorch's Conv2d.weight, turned
 //   bias        (N)                         f32      when there is one
 //   image_bias  (images, N)                 Elem     when there is one
 //   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one
@@ -25,6 +25,7 @@ import package::spec::{SUBGROUPS, WEIGHT_LOADS, WG};
 import package::lib::act::act4;
 import package::lib::cooperative_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 enable wgpu_cooperative_matrix;
 
@@ -140,12 +141,13 @@ fn load_inputs(windows: array<Window, INPUT_LOADS>, k: u32) -> array<Elem4, INPU
 // that are zero or sums that are not stored.
 fn load_weights(n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGHT_LOADS> {
     let n_quads = p.n / 4u;
+    let rows = p.window_h * p.window_w * p.c;
     var weights: array<Weight4, WEIGHT_LOADS>;
     // unroll
     for (var i = 0u; i < WEIGHT_LOADS; i++) {
-        let k = min(k0 * 4u + (lane + i * WG) / BLOCK_QUADS, p.window_h * p.window_w * p.c - 1u);
+        let k = min(k0 * 4u + (lane + i * WG) / BLOCK_QUADS, rows - 1u);
         let n = min(n0 + (lane + i * WG) % BLOCK_QUADS, n_quads - 1u);
-        weights[i] = w[k * n_quads + n];
+        weights[i] = w[panel_index(k, 4u * n, rows, p.n) / 4u];
     }
     return weights;
 }

@@ -3,7 +3,7 @@
 // for the few channels N of y that models end with
 //
 //   x           (images, H, W, C / 4)       Elem4    zero outside its bounds
-//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   PyTorch's Conv2d.weight with its axes in another order
+//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   one panel, row by row: PyTorch's Conv2d.weight, turned
 //   bias        (N)                         f32      when there is one
 //   image_bias  (images, N)                 Elem     when there is one
 //   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one

@@ -5,7 +5,7 @@
 //   x           (images, H, W, C1)          Elem     zero outside its bounds; enlarged to (UP_H, UP_W) first, row v of
 //                                                    that being row v H / UP_H
 //   x2          (images, H, W, C - C1)      Elem     channels from C1 on, when there are any
-//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   PyTorch's Conv2d.weight with its axes in another order
+//   w           (WINDOW_H, WINDOW_W, C, N)  Weight   in panels: PyTorch's Conv2d.weight, turned
 //   bias        (N)                         f32      when there is one
 //   image_bias  (images, N)                 Elem     when there is one
 //   residual    (images, OUT_H, OUT_W, N)   Elem     when there is one
@@ -20,6 +20,8 @@
 import package::spec::{ElemPair, WeightPair, GROUPS, LANES, PAIRS, ROWS};
 import package::lib::act::act;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
+import package::lib::panels::panel_width;
 import package::lib::subgroup_tile::tile_multiply_add;
 
 override ACT: u32 = 0u;
@@ -56,7 +58,7 @@ fn conv2d_subgroup(
     let pairs = p.n / 2u;
     let blocks = (pairs + PAIRS * LANES - 1u) / (PAIRS * LANES);
     let number = workgroup_number(wg, grid);
-    // neighbouring workgroups take the same columns, whose weights, far apart in memory, are in the cache by then
+    // neighbouring workgroups take the same columns, whose weights are in the cache by then
     let tiles = (pixels + ROWS - 1u) / ROWS;
     if number >= tiles * blocks { return; }
     let m0 = number % tiles * ROWS;
@@ -73,15 +75,18 @@ fn conv2d_subgroup(
         top[g] = i32(m / p.out_w % p.out_h * p.stride) - p.pad_top;
         left[g] = i32(m % p.out_w * p.stride) - p.pad_left;
     }
-    var column: array<u32, PAIRS>;
+    // where the next weights of each of the lane's pairs of channels are, and how far it is to those of the next row
+    var at: array<u32, PAIRS>;
+    var step: array<u32, PAIRS>;
     // unroll
     for (var j = 0u; j < PAIRS; j++) {
-        column[j] = min(n0 + j * LANES, pairs - 1u);
+        let n = 2u * min(n0 + j * LANES, pairs - 1u);
+        at[j] = panel_index(0u, n, p.window_h * p.window_w * p.c, p.n) / 2u;
+        step[j] = panel_width(n, p.n) / 2u;
     }
 
     let c1 = p.c1 / 2u;
     let c2 = p.c / 2u - c1;
-    var k = 0u;                     // the row of w
     var tile: Tile;
     for (var r = 0u; r < p.window_h; r++) {
         for (var s = 0u; s < p.window_w; s++) {
@@ -108,10 +113,10 @@ fn conv2d_subgroup(
                 var odd: array<vec2<f32>, PAIRS>;
                 // unroll
                 for (var j = 0u; j < PAIRS; j++) {
-                    even[j] = weight_pair(w[k * pairs + column[j]]);
-                    odd[j] = weight_pair(w[(k + 1u) * pairs + column[j]]);
+                    even[j] = weight_pair(w[at[j]]);
+                    odd[j] = weight_pair(w[at[j] + step[j]]);
+                    at[j] += 2u * step[j];
                 }
-                k += 2u;
                 tile_multiply_add(&tile, inputs, even, odd);
             }
         }

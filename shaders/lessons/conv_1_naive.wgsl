@@ -2,7 +2,7 @@
 //     w[r, s, c, n]
 //
 //   x  (images, H, W, C)              f32   zero outside its bounds
-//   w  (WINDOW_H, WINDOW_W, C, N)     f32   PyTorch's Conv2d.weight with its axes in another order
+//   w  (WINDOW_H, WINDOW_W, C, N)     f32   in panels: PyTorch's Conv2d.weight, turned
 //   y  (images, OUT_H, OUT_W, N)      f32
 //
 // Grid    one invocation per value of y, WG consecutive values a workgroup
@@ -11,6 +11,7 @@
 // Twin    crates/ratel-kernels/src/conv2d.rs
 
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const WG = 64u;
 
@@ -37,6 +38,7 @@ fn conv_1_naive(
     let i = value / p.n / p.out_w / p.out_h;
     if i >= p.batch { return; }
 
+    let rows = p.window_h * p.window_w * p.c;   // of w
     var sum = 0.0;
     for (var r = 0u; r < p.window_h; r++) {
         for (var s = 0u; s < p.window_w; s++) {
@@ -47,7 +49,7 @@ fn conv_1_naive(
             let pixel = (i * p.h + row) * p.w + column;
             let tap = (r * p.window_w + s) * p.c;
             for (var c = 0u; c < p.c; c++) {
-                sum += x[pixel * p.c + c] * w[(tap + c) * p.n + n];
+                sum += x[pixel * p.c + c] * w[panel_index(tap + c, n, rows, p.n)];
             }
         }
     }

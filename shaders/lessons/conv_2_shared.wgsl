@@ -4,7 +4,7 @@
 // loads
 //
 //   x  (images, H, W, C)              f32   zero outside its bounds
-//   w  (WINDOW_H, WINDOW_W, C, N)     f32   PyTorch's Conv2d.weight with its axes in another order
+//   w  (WINDOW_H, WINDOW_W, C, N)     f32   in panels: PyTorch's Conv2d.weight, turned
 //   y  (images, OUT_H, OUT_W, N)      f32
 //
 // Grid    one workgroup of TILE by TILE invocations per TILE pixels and TILE channels of y, one value an invocation
@@ -13,6 +13,7 @@
 // Twin    crates/ratel-kernels/src/conv2d.rs
 
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const TILE = 16u;
 
@@ -42,6 +43,7 @@ fn conv_2_shared(
     let n = number % tiles * TILE + lane.x;
     let i = m / p.out_w / p.out_h;
 
+    let rows = p.window_h * p.window_w * p.c;   // of w
     var sum = 0.0;
     for (var r = 0u; r < p.window_h; r++) {
         for (var s = 0u; s < p.window_w; s++) {
@@ -56,7 +58,7 @@ fn conv_2_shared(
                 var input = 0.0;
                 var weight = 0.0;
                 if inside && c0 + lane.x < p.c { input = x[pixel * p.c + c0 + lane.x]; }
-                if n < p.n && c0 + lane.y < p.c { weight = w[(tap + c0 + lane.y) * p.n + n]; }
+                if n < p.n && c0 + lane.y < p.c { weight = w[panel_index(tap + c0 + lane.y, n, rows, p.n)]; }
                 inputs[lane.y * TILE + lane.x] = input;
                 weights[lane.y * TILE + lane.x] = weight;
                 workgroupBarrier();   // all have brought theirs

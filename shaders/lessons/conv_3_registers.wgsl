@@ -4,7 +4,7 @@
 // invocation
 //
 //   x  (images, H, W, C)              f32   zero outside its bounds
-//   w  (WINDOW_H, WINDOW_W, C, N)     f32   PyTorch's Conv2d.weight with its axes in another order
+//   w  (WINDOW_H, WINDOW_W, C, N)     f32   in panels: PyTorch's Conv2d.weight, turned
 //   y  (images, OUT_H, OUT_W, N)      f32
 //
 // Grid    one workgroup of SIDE by SIDE invocations per TILE pixels and TILE channels of y
@@ -14,6 +14,7 @@
 
 import package::spec::{OWN};
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const SIDE = 16u;
 const TILE = OWN * SIDE;   // an invocation's OWN pixels and channels are SIDE apart
@@ -44,6 +45,7 @@ fn conv_3_registers(
     let m = number / tiles * TILE + lane.y;   // the first pixel of y: row m of the product that a convolution is
     let n = number % tiles * TILE + lane.x;
 
+    let rows = p.window_h * p.window_w * p.c;   // of w
     var sums: array<f32, OWN * OWN>;          // OWN pixels of OWN channels
     for (var r = 0u; r < p.window_h; r++) {
         for (var s = 0u; s < p.window_w; s++) {
@@ -66,7 +68,9 @@ fn conv_3_registers(
                     var input = 0.0;
                     var weight = 0.0;
                     if inside[j] && c0 + lane.x < p.c { input = x[pixel[j] * p.c + c0 + lane.x]; }
-                    if n + j * SIDE < p.n && c0 + lane.y < p.c { weight = w[(tap + c0 + lane.y) * p.n + n + j * SIDE]; }
+                    if n + j * SIDE < p.n && c0 + lane.y < p.c {
+                        weight = w[panel_index(tap + c0 + lane.y, n + j * SIDE, rows, p.n)];
+                    }
                     inputs[(lane.y + j * SIDE) * STEP + lane.x] = input;
                     weights[lane.y * TILE + lane.x + j * SIDE] = weight;
                 }

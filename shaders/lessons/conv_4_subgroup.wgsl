@@ -4,7 +4,7 @@
 // memory
 //
 //   x  (images, H, W, C)              f32   zero outside its bounds
-//   w  (WINDOW_H, WINDOW_W, C, N)     f32   PyTorch's Conv2d.weight with its axes in another order
+//   w  (WINDOW_H, WINDOW_W, C, N)     f32   in panels: PyTorch's Conv2d.weight, turned
 //   y  (images, OUT_H, OUT_W, N)      f32
 //
 // Grid    one workgroup of one subgroup per LANES pixels and OWN LANES channels of y
@@ -14,6 +14,7 @@
 
 import package::spec::{LANES, OWN};
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 struct Params {
     batch: u32, h: u32, w: u32, c: u32, n: u32,
@@ -41,6 +42,7 @@ fn conv_4_subgroup(
     // beyond the edges the last pixel and channel are computed again, and not stored
     let own = min(m + lane, pixels - 1u);                   // the lane's own pixel
     let i = own / p.out_w / p.out_h;
+    let rows = p.window_h * p.window_w * p.c;   // of w
     var sums: array<f32, LANES * OWN>;                      // all of the tile's pixels in OWN channels
     for (var r = 0u; r < p.window_h; r++) {
         for (var s = 0u; s < p.window_w; s++) {
@@ -55,7 +57,7 @@ fn conv_4_subgroup(
                 var weights: array<f32, OWN>;
                 // unroll
                 for (var j = 0u; j < OWN; j++) {
-                    weights[j] = w[(tap + c) * p.n + min(n + j * LANES, p.n - 1u)];
+                    weights[j] = w[panel_index(tap + c, min(n + j * LANES, p.n - 1u), rows, p.n)];
                 }
                 // each lane's input goes to all lanes in turn: 1 + OWN loads for LANES OWN multiply-adds
                 // unroll

@@ -1,7 +1,7 @@
 // matmul_1_naive: y[m, n] = sum_k x[m, k] w[k, n]
 //
 //   x  (M, K)   f32
-//   w  (K, N)   f32
+//   w  (K, N)   f32   in panels
 //   y  (M, N)   f32
 //
 // Grid    one invocation per value of y, WG consecutive values a workgroup
@@ -10,6 +10,7 @@
 // Twin    crates/ratel-kernels/src/matmul.rs
 
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const WG = 64u;
 
@@ -33,7 +34,7 @@ fn matmul_1_naive(
 
     var sum = 0.0;
     for (var k = 0u; k < p.k; k++) {
-        sum += x[m * p.k + k] * w[k * p.n + n];
+        sum += x[m * p.k + k] * w[panel_index(k, n, p.k, p.n)];
     }
     y[m * p.n + n] = sum;
 }

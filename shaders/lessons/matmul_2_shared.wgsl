@@ -1,7 +1,7 @@
 // matmul_2_shared: y[m, n] = sum_k x[m, k] w[k, n], a tile of y by one workgroup, which shares what it loads
 //
 //   x  (M, K)   f32
-//   w  (K, N)   f32
+//   w  (K, N)   f32   in panels
 //   y  (M, N)   f32
 //
 // Grid    one workgroup of TILE by TILE invocations per TILE rows and TILE columns of y, one value an invocation
@@ -10,6 +10,7 @@
 // Twin    crates/ratel-kernels/src/matmul.rs
 
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const TILE = 16u;
 
@@ -40,7 +41,7 @@ fn matmul_2_shared(
         var input = 0.0;
         var weight = 0.0;
         if m < p.m && k0 + lane.x < p.k { input = x[m * p.k + k0 + lane.x]; }
-        if n < p.n && k0 + lane.y < p.k { weight = w[(k0 + lane.y) * p.n + n]; }
+        if n < p.n && k0 + lane.y < p.k { weight = w[panel_index(k0 + lane.y, n, p.k, p.n)]; }
         inputs[lane.y * TILE + lane.x] = input;
         weights[lane.y * TILE + lane.x] = weight;
         workgroupBarrier();   // all have brought theirs

@@ -1,7 +1,7 @@
 // matmul_3_registers: y[m, n] = sum_k x[m, k] w[k, n], a tile of y by one workgroup, OWN by OWN values an invocation
 //
 //   x  (M, K)   f32
-//   w  (K, N)   f32
+//   w  (K, N)   f32   in panels
 //   y  (M, N)   f32
 //
 // Grid    one workgroup of SIDE by SIDE invocations per TILE rows and TILE columns of y
@@ -11,6 +11,7 @@
 
 import package::spec::{OWN};
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const SIDE = 16u;
 const TILE = OWN * SIDE;   // an invocation's OWN rows and columns are SIDE apart
@@ -45,7 +46,7 @@ fn matmul_3_registers(
             var input = 0.0;
             var weight = 0.0;
             if m + i * SIDE < p.m && k0 + lane.x < p.k { input = x[(m + i * SIDE) * p.k + k0 + lane.x]; }
-            if n + i * SIDE < p.n && k0 + lane.y < p.k { weight = w[(k0 + lane.y) * p.n + n + i * SIDE]; }
+            if n + i * SIDE < p.n && k0 + lane.y < p.k { weight = w[panel_index(k0 + lane.y, n + i * SIDE, p.k, p.n)]; }
             inputs[(lane.y + i * SIDE) * STEP + lane.x] = input;
             weights[lane.y * TILE + lane.x + i * SIDE] = weight;
         }

@@ -1,7 +1,7 @@
 // matmul_4_subgroup: y[m, n] = sum_k x[m, k] w[k, n], a tile of y by one subgroup, without workgroup memory
 //
 //   x  (M, K)   f32
-//   w  (K, N)   f32
+//   w  (K, N)   f32   in panels
 //   y  (M, N)   f32
 //
 // Grid    one workgroup of one subgroup per LANES rows and OWN LANES columns of y
@@ -11,6 +11,7 @@
 
 import package::spec::{LANES, OWN};
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 struct Params { m: u32, n: u32, k: u32 }
 var<immediate> p: Params;
@@ -39,7 +40,7 @@ fn matmul_4_subgroup(
         var weights: array<f32, OWN>;
         // unroll
         for (var j = 0u; j < OWN; j++) {
-            weights[j] = w[k * p.n + min(n + j * LANES, p.n - 1u)];
+            weights[j] = w[panel_index(k, min(n + j * LANES, p.n - 1u), p.k, p.n)];
         }
         // each lane's input goes to all lanes in turn: 1 + OWN loads for LANES OWN multiply-adds
         // unroll

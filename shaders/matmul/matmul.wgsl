@@ -2,7 +2,7 @@
 //
 //   x           (M, K1)           Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
 //   x2          (M, K - K1)       Elem     the second half of a concatenation, when there is one
-//   w           (LAYERS, K, W_N)  Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   w           (LAYERS, K, W_N)  Weight   of LAYERS layers, each in panels: PyTorch's Linear.weight, transposed
 //   bias        (LAYERS, W_N)     f32      when there is one
 //   image_bias  (images, N)       Elem     one row for each image_rows rows of y, when there is one
 //   residual    (M, N)            Elem     when there is one
@@ -19,6 +19,7 @@ import package::spec::{Elem, WeightWord};
 import package::lib::act::act;
 import package::lib::act::gelu;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 override WG: u32 = 64u;
 override ACT: u32 = 0u;
@@ -60,13 +61,14 @@ fn matmul(
 
 // The sum of a row of x times a column of a layer's matrix, and the layer's bias.
 fn product(layer: u32, m: u32, column: u32) -> f32 {
+    let first = layer * p.k * p.w_n;
     var sum = 0.0;
     for (var k = 0u; k < p.k1; k++) {
-        let at = (layer * p.k + k) * p.w_n + column;
+        let at = first + panel_index(k, column, p.k, p.w_n);
         sum += f32(x[m * p.k1 + k]) * weight(w[at / WEIGHTS_PER_WORD], at);
     }
     for (var k = p.k1; k < p.k; k++) {
-        let at = (layer * p.k + k) * p.w_n + column;
+        let at = first + panel_index(k, column, p.k, p.w_n);
         sum += f32(x2[m * (p.k - p.k1) + k - p.k1]) * weight(w[at / WEIGHTS_PER_WORD], at);
     }
     if BIAS { sum += bias[layer * p.w_n + column]; }

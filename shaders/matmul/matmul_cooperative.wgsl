@@ -4,7 +4,7 @@
 //
 //   x           (M, K1)                Elem     the input is x beside x2: x[m, k] for k < K1, x2[m, k - K1] beyond
 //   x2          (M, K - K1)            Elem     the second half of a concatenation, when there is one
-//   w           (LAYERS, K, W_N)       Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   w           (LAYERS, K, W_N)       Weight   of LAYERS layers, each in panels: PyTorch's Linear.weight, transposed
 //   bias        (LAYERS, W_N)          f32      when there is one
 //   image_bias  (images, N)            Elem     one row for each image_rows rows of y, when there is one
 //   residual    (M, N)                 Elem     when there is one
@@ -24,6 +24,7 @@ import package::lib::act::act4;
 import package::lib::act::gelu4;
 import package::lib::cooperative_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 enable wgpu_cooperative_matrix;
 
@@ -136,7 +137,8 @@ fn load_weights(layer: u32, n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGH
         let quad = (lane + i * WG) % BLOCK_QUADS;
         let n = quad / (GATES * SUBGROUP_QUADS) * SUBGROUP_QUADS + quad % SUBGROUP_QUADS;
         let gate = quad / SUBGROUP_QUADS % GATES;
-        weights[i] = w[(layer * p.k + k) * (p.w_n / 4u) + gate * n_quads + min(n0 + n, n_quads - 1u)];
+        let column = 4u * (gate * n_quads + min(n0 + n, n_quads - 1u));
+        weights[i] = w[(layer * p.k * p.w_n + panel_index(k, column, p.k, p.w_n)) / 4u];
     }
     return weights;
 }

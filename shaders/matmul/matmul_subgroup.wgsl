@@ -4,7 +4,7 @@
 //
 //   x           (M, K1)           Elem     x and x2 side by side are the input: x[m, k] for k < K1, x2[m, k - K1] beyond
 //   x2          (M, K - K1)       Elem     the second half of a concatenation, when there is one
-//   w           (LAYERS, K, W_N)  Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   w           (LAYERS, K, W_N)  Weight   of LAYERS layers, each in panels: PyTorch's Linear.weight, transposed
 //   bias        (LAYERS, W_N)     f32      when there is one
 //   image_bias  (images, N)       Elem     one row for each image_rows rows of y, when there is one
 //   residual    (M, N)            Elem     when there is one
@@ -21,6 +21,8 @@ import package::spec::{ElemPair, WeightPair, GROUPS, LANES, OWN, PAIRS, ROWS};
 import package::lib::act::act;
 import package::lib::act::gelu;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
+import package::lib::panels::panel_width;
 import package::lib::subgroup_tile::tile_multiply_add;
 
 override ACT: u32 = 0u;
@@ -52,10 +54,9 @@ fn matmul_subgroup(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let pairs = p.n / 2u;
-    let width = p.w_n / 2u;
     let blocks = (pairs + OWN * LANES - 1u) / (OWN * LANES);
     let number = workgroup_number(wg, grid);
-    // neighbouring workgroups take the same columns, whose weights, far apart in memory, are in the cache by then
+    // neighbouring workgroups take the same columns, whose weights are in the cache by then
     let tiles = (p.m + ROWS - 1u) / ROWS;
     let layer = number / tiles / blocks;
     if layer >= p.layers { return; }
@@ -73,10 +74,14 @@ fn matmul_subgroup(
         row1[g] = m * k1;
         row2[g] = m * k2;
     }
-    var column: array<u32, PAIRS>;
+    // where the next weights of each of the lane's pairs of columns are, and how far it is to those of the next row
+    var at: array<u32, PAIRS>;
+    var step: array<u32, PAIRS>;
     // unroll
     for (var j = 0u; j < PAIRS; j++) {
-        column[j] = layer * p.k * width + j / OWN * pairs + min(n0 + j % OWN * LANES, pairs - 1u);
+        let n = 2u * (j / OWN * pairs + min(n0 + j % OWN * LANES, pairs - 1u));
+        at[j] = (layer * p.k * p.w_n + panel_index(0u, n, p.k, p.w_n)) / 2u;
+        step[j] = panel_width(n, p.w_n) / 2u;
     }
 
     var tile: Tile;
@@ -90,8 +95,9 @@ fn matmul_subgroup(
         var odd: array<vec2<f32>, PAIRS>;
         // unroll
         for (var j = 0u; j < PAIRS; j++) {
-            even[j] = weight_pair(w[2u * k * width + column[j]]);
-            odd[j] = weight_pair(w[(2u * k + 1u) * width + column[j]]);
+            even[j] = weight_pair(w[at[j]]);
+            odd[j] = weight_pair(w[at[j] + step[j]]);
+            at[j] += 2u * step[j];
         }
         tile_multiply_add(&tile, inputs, even, odd);
     }

@@ -4,7 +4,7 @@
 //
 //   x           (M, K1)                Elem     the input is x beside x2: x[m, k] for k < K1, x2[m, k - K1] beyond
 //   x2          (M, K - K1)            Elem     the second half of a concatenation, when there is one
-//   w           (LAYERS, K, W_N)       Weight   of LAYERS layers: the transposes of PyTorch's Linear.weight
+//   w           (LAYERS, K, W_N)       Weight   of LAYERS layers, each in panels: PyTorch's Linear.weight, transposed
 //   bias        (LAYERS, W_N)          f32      when there is one
 //   image_bias  (images, N)            Elem     one row for each image_rows rows of y, when there is one
 //   residual    (M, N)                 Elem     when there is one
@@ -24,6 +24,7 @@ import package::lib::act::act4;
 import package::lib::act::gelu4;
 import package::lib::block_tile::block_multiply_add;
 import package::lib::grid::workgroup_number;
+import package::lib::panels::panel_index;
 
 const WG = WG_ROWS * WG_QUADS;
 
@@ -123,7 +124,7 @@ fn load_weights(layer: u32, n0: u32, k0: u32, lane: u32) -> array<Weight4, WEIGH
         // the block's quads of gates are behind those of values
         let quad = (lane + i * WG) % BLOCK_QUADS;
         let n = quad / OWN_QUADS * n_quads + min(n0 + quad % OWN_QUADS, n_quads - 1u);
-        weights[i] = w[(layer * p.k + k) * (p.w_n / 4u) + n];
+        weights[i] = w[(layer * p.k * p.w_n + panel_index(k, 4u * n, p.k, p.w_n)) / 4u];
     }
     return weights;
 }

@@ -8,7 +8,7 @@ use ratel_engine::{
 use ratel_graph::{Graph, Plan, PlanOptions, Stride, Weight};
 use ratel_kernels::add::Add;
 use ratel_kernels::{Op, Role, Target};
-use ratel_tensor::{Elem, Layout, Shape};
+use ratel_tensor::{Elem, Layout, Shape, panel_index};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,20 +26,22 @@ fn made_up(key: &str, i: usize) -> f32 {
     ((hash >> 21) as f32 / 1024.0 - 1.0) / 4.0
 }
 
-/// The value of a weight at a place of its layout on the device.
-fn value(weight: &Weight, i: usize) -> f32 {
-    let at = match (weight.layout, &*weight.shape) {
-        (Layout::AsIs, _) => i,
-        // (in, out) of (out, in)
-        (Layout::Linear, &[out, inputs, ..]) => i % out * inputs + i / out,
-        // (rows, columns, in, out) of (out, in, rows, columns)
-        (Layout::Conv, &[out, inputs, rows, columns]) => {
-            let (o, c, window) = (i % out, i / out % inputs, i / out / inputs);
-            (o * inputs + c) * rows * columns + window
-        }
+/// The values of a weight in its layout on the device.
+fn laid_out(weight: &Weight) -> Vec<f32> {
+    let in_file = (0..weight.shape.count()).map(|i| made_up(&weight.key, i));
+    let (out, inputs) = match (weight.layout, &*weight.shape) {
+        (Layout::AsIs, _) => return in_file.collect(),
+        (_, &[out, inputs, ..]) => (out, inputs),
         _ => panic!("no such layout of {}", weight.shape),
     };
-    made_up(&weight.key, at)
+    let rows = weight.shape.count() / out;
+    let taps = rows / inputs;
+    let mut values = vec![f32::NAN; weight.shape.count()];
+    for (i, value) in in_file.enumerate() {
+        let (n, c, tap) = (i / rows, i % rows / taps, i % taps);
+        values[panel_index(tap * inputs + c, n, rows, out)] = value;
+    }
+    values
 }
 
 impl WeightSource for MadeUp {
@@ -49,7 +51,7 @@ impl WeightSource for MadeUp {
         elem: Elem,
         sink: &mut WeightSink,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let values = (0..weight.shape.count()).map(|i| value(weight, i));
+        let values = laid_out(weight).into_iter();
         let bytes: Vec<u8> = match elem {
             Elem::F16 => values.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect(),
             _ => values.flat_map(f32::to_le_bytes).collect(),
@@ -68,9 +70,9 @@ fn plan(engine: &Engine, elem: Elem, weight: Elem, observe: &[&str]) -> Plan {
         ("conv1.bias", vec![32]),
         ("norm.weight", vec![32]),
         ("norm.bias", vec![32]),
-        ("fc1.weight", vec![64, 32]),
-        ("fc1.bias", vec![64]),
-        ("fc2.weight", vec![32, 64]),
+        ("fc1.weight", vec![96, 32]),
+        ("fc1.bias", vec![96]),
+        ("fc2.weight", vec![32, 96]),
     ];
     let catalogue: BTreeMap<_, _> = shapes.into_iter().map(|(k, s)| (k.to_owned(), Shape::new(&s))).collect();
     let graph = Graph::new("net", catalogue);

@@ -215,7 +215,7 @@ impl Operation for Conv2d {
             self.act.of(biased) + residual.map_or(0.0, |r| r[m * self.n + n])
         };
         let runs = [c1, c - c1].repeat(window[0] * window[1]);
-        let product = Product { w, n, runs };
+        let product = Product { w, k: self.sum_length(), n, runs, first: 0 };
         match self.parts.is_whole() {
             true => product.compute(output.f32(), run, finish),
             false => product.compute_parts(output.f32(), self.parts, run),
@@ -264,6 +264,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use half::f16;
+    use ratel_tensor::panel_index;
 
     /// The definition, as plain loops.
     fn naive(op: &Conv2d, inputs: &[Values]) -> Vec<f32> {
@@ -286,7 +287,7 @@ mod tests {
                     None => get("x").unwrap().f32()[pixel * c1 + c_in],
                     Some(rest) => get("x2").unwrap().f32()[pixel * (c - c1) + rest],
                 };
-                sum += x * w[((r * window[1] + s) * c + c_in) * channels + n];
+                sum += x * w[panel_index((r * window[1] + s) * c + c_in, n, op.sum_length(), channels)];
             }
             sum += get("bias").map_or(0.0, |b| b.f32()[n]);
             sum += get("image_bias").map_or(0.0, |b| b.f32()[i * channels + n]);

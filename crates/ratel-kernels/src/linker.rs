@@ -114,6 +114,7 @@ const LIB: &[(&str, &str)] = &[
     ("grid", include_str!("../../../shaders/lib/grid.wgsl")),
     ("block_tile", include_str!("../../../shaders/lib/block_tile.wgsl")),
     ("cooperative_tile", include_str!("../../../shaders/lib/cooperative_tile.wgsl")),
+    ("panels", include_str!("../../../shaders/lib/panels.wgsl")),
     ("subgroup_tile", include_str!("../../../shaders/lib/subgroup_tile.wgsl")),
     ("spec/elem_f16", include_str!("../../../shaders/lib/spec/elem_f16.wgsl")),
     ("spec/elem_f32", include_str!("../../../shaders/lib/spec/elem_f32.wgsl")),

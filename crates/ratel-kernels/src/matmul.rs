@@ -156,7 +156,7 @@ impl Operation for Matmul {
                 self.act.of(biased + of_image) + residual.map_or(0.0, |r| r[m * self.n + n])
             };
             let w = w.slice(layer * k * columns..(layer + 1) * k * columns);
-            let product = Product { w, n: columns, runs: vec![k1, k - k1] };
+            let product = Product { w, k, n: columns, runs: vec![k1, k - k1], first: 0 };
             if self.gated {
                 // values and gates are wider than y: some rows of them at a time
                 y.par_chunks_mut(TILE_ROWS * n).enumerate().for_each(|(tile, y)| {

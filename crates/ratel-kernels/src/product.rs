@@ -5,27 +5,32 @@
 
 use crate::{Parts, Values};
 use multiversion::multiversion;
+use ratel_tensor::panel_index;
 use rayon::prelude::*;
 use std::array;
 use std::ops::Range;
 
-/// Rows of a tile, which one thread computes: so many share the widening of a panel of weights.
+/// Rows of a tile, which one thread computes: so many share the widening of some weights.
 pub(crate) const TILE_ROWS: usize = 128;
-/// Columns of a tile: their sums are two AVX-512 registers or four of AVX2 for each row.
+/// Columns of a tile, all of one panel of weights: their sums are two AVX-512 registers or four of AVX2 for each row.
 pub(crate) const COLUMNS: usize = 32;
 /// Rows whose sums are in registers at a time.
 pub(crate) const ROWS: usize = 4;
-/// Rows of a panel of weights, widened to `f32`: 32 KiB.
-const PANEL: usize = 256;
+/// Rows of weights that are widened to `f32` at a time: 32 KiB.
+const DEPTH: usize = 256;
 
 /// `y[m, n] = sum_k x[m, k] w[k, n]`, where row m of x lies in memory as several runs of consecutive values.
 pub(crate) struct Product<'a> {
-    /// The matrix, `(K, N)`.
+    /// The matrix, `(K, N)`, in panels.
     pub w: Values<'a>,
+    /// K.
+    pub k: usize,
     /// N.
     pub n: usize,
-    /// The lengths of a row's runs, in order; their sum is K.
+    /// The lengths of a row's runs, in order; their sum is K, unless only part of the sum is wanted.
     pub runs: Vec<usize>,
+    /// The first k that is added up: 0, unless only part of the sum is wanted.
+    pub first: usize,
 }
 
 impl Product<'_> {
@@ -57,7 +62,7 @@ impl Product<'_> {
 
     /// Computes `y[s, m, n]`, the sum over the k of part s.
     pub(crate) fn compute_parts<'x>(&self, y: &mut [f32], parts: Parts, x: impl Fn(usize, usize) -> &'x [f32] + Sync) {
-        let k = self.runs.iter().sum();
+        let k = self.k;
         let length = parts.length(k);
         let values = y.len() / parts.count();
         for (part, y) in y.chunks_exact_mut(values).enumerate() {
@@ -72,8 +77,7 @@ impl Product<'_> {
             };
             let pieces: Vec<Range<usize>> = self.runs.iter().map(cut).collect();
             let runs = pieces.iter().map(ExactSizeIterator::len).collect();
-            let w = self.w.slice(range.start * self.n..range.end * self.n);
-            let product = Product { w, n: self.n, runs };
+            let product = Product { runs, first: range.start, ..*self };
             product.compute(y, |m, run| &x(m, run)[pieces[run].clone()], |_, _, sum| sum);
         }
     }
@@ -88,19 +92,19 @@ impl Product<'_> {
     ) -> Vec<[f32; COLUMNS]> {
         let width = COLUMNS.min(self.n - column);
         let mut sums = vec![[0.0; COLUMNS]; rows.len().next_multiple_of(ROWS)];
-        let mut panel = vec![[0.0; COLUMNS]; PANEL];
-        let mut k = 0;
+        let mut weights = vec![[0.0; COLUMNS]; DEPTH];
+        let mut k = self.first;
         for (run, &length) in self.runs.iter().enumerate() {
-            for start in (0..length).step_by(PANEL) {
-                let panel = &mut panel[..PANEL.min(length - start)];
-                for w in panel.iter_mut() {
-                    self.w.widen(k * self.n + column, &mut w[..width]);
+            for start in (0..length).step_by(DEPTH) {
+                let weights = &mut weights[..DEPTH.min(length - start)];
+                for w in weights.iter_mut() {
+                    self.w.widen(panel_index(k, column, self.k, self.n), &mut w[..width]);
                     k += 1;
                 }
                 for (block, sums) in sums.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
                     let row = |i: usize| (rows.start + block * ROWS + i).min(rows.end - 1);
-                    let x = array::from_fn(|i| &x(row(i), run)[start..start + panel.len()]);
-                    multiply_add(sums, x, panel);
+                    let x = array::from_fn(|i| &x(row(i), run)[start..start + weights.len()]);
+                    multiply_add(sums, x, weights);
                 }
             }
         }

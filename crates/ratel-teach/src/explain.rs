@@ -43,7 +43,7 @@ pub struct Line {
 }
 
 /// Takes element number `element` of the op's output apart. `inputs` are its inputs' values in the order of its operands,
-/// weights widened to `f32`. `None` for ops that are not explained (embeddings, samplers, products in parts, pictures as
+/// each in the order of its extents ([`crate::in_order`]), weights widened to `f32`. `None` for ops that are not explained (embeddings, samplers, products in parts, pictures as
 /// bytes), and where an operand is missing or too short.
 pub fn explain(op: &Op, inputs: &[&[f32]], element: usize) -> Option<Explanation> {
     let operands = op.operands();
@@ -370,6 +370,8 @@ mod tests {
                     values.iter_mut().skip(1).step_by(2).for_each(|square| *square = 3.0 + square.abs());
                 }
             }
+            let on_device = data.clone();
+            data = data.into_iter().enumerate().map(|(i, values)| crate::in_order(&op, i, values)).collect();
             let given: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
             let middle = output.count / 2;
             let elements = [0, 1, middle, output.count / 3, output.count - 1];
@@ -378,10 +380,11 @@ mod tests {
             }
             let mut y = vec![f32::NAN; output.count];
             let ids: Vec<Vec<u32>> = data.iter().map(|values| values.iter().map(|id| *id as u32).collect()).collect();
-            let values = inputs.iter().zip(given.iter().zip(&ids)).map(|(operand, (values, ids))| match operand.role {
-                Role::Ids { .. } => Values::U32(ids),
-                _ => Values::F32(values),
-            });
+            let values =
+                inputs.iter().zip(on_device.iter().zip(&ids)).map(|(operand, (values, ids))| match operand.role {
+                    Role::Ids { .. } => Values::U32(ids),
+                    _ => Values::F32(values),
+                });
             let values: Vec<Values> = values.collect();
             op.twin(&values, ValuesMut::F32(&mut y));
             for element in elements.into_iter().filter(|element| *element < output.count) {

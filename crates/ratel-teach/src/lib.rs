@@ -27,5 +27,5 @@ pub use recording::{
     Component, Figures, Heat, HeatLayer, KernelPage, Module, Node, NodeOperand, Recording, Sample, Settings, Side,
     SideStep, Source, Tenant, Word,
 };
-pub use shapes::shapes;
+pub use shapes::{in_order, shapes};
 pub use tensor::{Histogram, Tensor, data_url};

@@ -1,11 +1,27 @@
 //! The extents of an op's operands, in the words of its definition.
 
 use ratel_kernels::Op;
+use ratel_tensor::panel_index;
 
 /// The extents of each operand, in the order of [`ratel_kernels::Operation::operands`], channels last. Their product is
 /// the operand's count.
 pub fn shapes(op: &Op) -> Vec<Vec<usize>> {
     op.operands().iter().map(|operand| shape(op, operand.name).unwrap_or_else(|| vec![operand.count])).collect()
+}
+
+/// The values of operand number `operand` in the order of its extents. So all lie on the device, but for the weights of
+/// products and convolutions, whose matrices lie in panels there.
+pub fn in_order(op: &Op, operand: usize, values: Vec<f32>) -> Vec<f32> {
+    let is_weight = op.operands().get(operand).is_some_and(|operand| operand.name == "w");
+    let (rows, columns) = match op {
+        Op::Matmul(op) if is_weight => (op.k, op.w_columns()),
+        Op::Conv2d(op) if is_weight => (op.window[0] * op.window[1] * op.c, op.n),
+        _ => return values,
+    };
+    let layers = values.chunks_exact(rows * columns);
+    let in_rows =
+        layers.flat_map(|w| (0..rows * columns).map(move |i| w[panel_index(i / columns, i % columns, rows, columns)]));
+    in_rows.collect()
 }
 
 /// The extents of an operand, where it has more than one.

@@ -3,8 +3,9 @@
 pub enum Layout {
     /// As it is.
     AsIs,
-    /// PyTorch's `(out, in)`, or `(out, in, 1, 1)`, to `(in, out)`.
+    /// PyTorch's `(out, in)`, or `(out, in, 1, 1)`, to the matrix `(in, out)`, in panels ([`crate::panel_index`]).
     Linear,
-    /// PyTorch's `(out, in, rows, columns)` to `(rows, columns, in, out)`.
+    /// PyTorch's `(out, in, rows, columns)` to `(rows, columns, in, out)`: a matrix with a row for each
+    /// `(row, column, in)`, in panels.
     Conv,
 }

@@ -4,10 +4,12 @@ mod elem;
 mod host;
 mod key;
 mod layout;
+mod panels;
 mod shape;
 
 pub use elem::Elem;
 pub use host::HostTensor;
 pub use key::{join, matches};
 pub use layout::Layout;
+pub use panels::{PANEL, panel_index};
 pub use shape::Shape;

@@ -4,8 +4,9 @@ use crate::checkpoint::Sink;
 use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use ratel_tensor::Elem;
+use ratel_tensor::{Elem, PANEL};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Why a tensor was not packed.
 #[derive(Debug)]
@@ -25,15 +26,14 @@ pub(crate) enum Failure {
 pub(crate) enum Order {
     /// As they are in the file.
     Kept,
-    /// `(n, c, taps)` in the file, `(taps, c, n)` on the device; the transpose of a matrix where `taps` is 1. None is 0.
+    /// `(n, c, taps)` in the file; on the device the matrix `(taps, c, n)` of `n` columns, in panels. None is 0.
     Turned { n: usize, c: usize, taps: usize },
 }
 
 /// Bytes of a piece, about: small enough to stay in a cache, large enough to be worth a task for each core.
 const PIECE: usize = 8 << 20;
 
-/// Converts and reorders, a piece at a time. A piece begins on a whole word, and but for the last ends on one; pieces of a
-/// tensor with several taps come in no order.
+/// Converts and reorders, a piece at a time. A piece begins on a whole word, and but for the last ends on one.
 pub(crate) fn pack(bytes: &[u8], from: Elem, to: Elem, order: Order, sink: &mut Sink) -> Result<(), Failure> {
     match (from, to) {
         (Elem::F32, Elem::F32) => pack_as(Source { bytes, size: 4, convert: f32_to_f32 }, order, sink),
@@ -82,6 +82,7 @@ fn keep<T: Pod + Send + Sync>(source: Source<'_, T>, sink: &mut Sink) -> Result<
     Ok(())
 }
 
+/// What is a column of the matrix on the device is a row of the file, so a panel is some rows there, as many values.
 fn turn<T: Pod + Send + Sync>(
     source: Source<'_, T>,
     n: usize,
@@ -89,61 +90,68 @@ fn turn<T: Pod + Send + Sync>(
     taps: usize,
     sink: &mut Sink,
 ) -> Result<(), Failure> {
-    // channels of a task: neighbours in a row of the file, so that whole cache lines are used
-    let block = if taps == 1 { 32 } else { 16 };
+    let rows = taps * c;
     let size = size_of::<T>();
-    // a piece has some channels of one tap, which must be whole words
-    let splits = taps == 1 || (c * n * size).is_multiple_of(4);
-    let most = if splits { (PIECE / (n * taps * size)).next_multiple_of(block).max(block) } else { c };
-    let mut band = vec![T::zeroed(); n * taps * c.min(most)];
-    for first in (0..c).step_by(most) {
-        let channels = (c - first).min(most);
-        let band = &mut band[..n * taps * channels];
-        let mut tasks: Vec<Vec<&mut [T]>> = Vec::new();
-        tasks.resize_with(channels.div_ceil(block), || Vec::with_capacity(taps));
-        for tap in band.chunks_exact_mut(channels * n) {
-            for (task, part) in tasks.iter_mut().zip(tap.chunks_mut(block * n)) {
-                task.push(part);
-            }
-        }
-        tasks.into_par_iter().enumerate().try_for_each(|(task, mut parts)| {
-            let start = first + task * block;
-            turn_block(source, n, c, start..(start + block).min(c), &mut parts)
-        })?;
-        if channels == c {
-            return sink(0, bytemuck::cast_slice(band)).map_err(Failure::Sink);
-        }
-        for (tap, part) in band.chunks_exact(channels * n).enumerate() {
-            let offset = (tap * c + first) * n * size;
-            sink(offset as u64, bytemuck::cast_slice(part)).map_err(Failure::Sink)?;
-        }
+    let most = (PIECE / (rows * size)).next_multiple_of(PANEL).max(PANEL);
+    let mut piece = vec![T::zeroed(); rows * n.min(most)];
+    for first in (0..n).step_by(most) {
+        let columns = (n - first).min(most);
+        let piece = &mut piece[..rows * columns];
+        let panels = piece.par_chunks_mut(rows * PANEL).enumerate();
+        panels.try_for_each(|(panel, out)| turn_panel(source, first + panel * PANEL, c, taps, out))?;
+        sink((first * rows * size) as u64, bytemuck::cast_slice(piece)).map_err(Failure::Sink)?;
     }
     Ok(())
 }
 
-/// Turns some channels, of which `parts` has for each tap `channels.len() x n` values.
+/// Turns the panel whose first column is `first` of the matrix: to `(taps, c, width)`.
+fn turn_panel<T: Pod + Send + Sync>(
+    source: Source<'_, T>,
+    first: usize,
+    c: usize,
+    taps: usize,
+    panel: &mut [T],
+) -> Result<(), Failure> {
+    // channels of a task: neighbours in a row of the file, so that whole cache lines are used
+    let block = if taps == 1 { 32 } else { 16 };
+    let width = panel.len() / (taps * c);
+    let mut tasks: Vec<Vec<&mut [T]>> = Vec::new();
+    tasks.resize_with(c.div_ceil(block), || Vec::with_capacity(taps));
+    for tap in panel.chunks_exact_mut(c * width) {
+        for (task, part) in tasks.iter_mut().zip(tap.chunks_mut(block * width)) {
+            task.push(part);
+        }
+    }
+    tasks.into_par_iter().enumerate().try_for_each(|(task, mut parts)| {
+        let start = task * block;
+        turn_block(source, first..first + width, c, start..(start + block).min(c), &mut parts)
+    })
+}
+
+/// Turns some channels of a panel's columns, for which `parts` has `channels.len() x columns.len()` values for each tap.
 fn turn_block<T: Pod>(
     source: Source<'_, T>,
-    n: usize,
+    columns: Range<usize>,
     c: usize,
-    channels: std::ops::Range<usize>,
+    channels: Range<usize>,
     parts: &mut [&mut [T]],
 ) -> Result<(), Failure> {
-    /// Rows of a tile: it is converted row by row and stays in the nearest cache until it is written column by column.
-    const ROWS: usize = 32;
+    /// Columns of a tile: it is converted one by one and stays in the nearest cache until it is written row by row.
+    const COLUMNS: usize = 32;
     let taps = parts.len();
     let run = channels.len() * taps;
-    let mut tile = vec![T::zeroed(); ROWS.min(n) * run];
-    for row in (0..n).step_by(ROWS) {
-        let rows = ROWS.min(n - row);
-        for (r, out) in tile.chunks_exact_mut(run).take(rows).enumerate() {
-            source.read(((row + r) * c + channels.start) * taps, out)?;
+    let width = columns.len();
+    let mut tile = vec![T::zeroed(); COLUMNS.min(width) * run];
+    for first in (0..width).step_by(COLUMNS) {
+        let some = COLUMNS.min(width - first);
+        for (column, out) in tile.chunks_exact_mut(run).take(some).enumerate() {
+            source.read(((columns.start + first + column) * c + channels.start) * taps, out)?;
         }
         for (tap, part) in parts.iter_mut().enumerate() {
             for channel in 0..channels.len() {
-                let column = tile[channel * taps + tap..].iter().step_by(run);
-                let out = &mut part[channel * n + row..][..rows];
-                out.iter_mut().zip(column).for_each(|(out, value)| *out = *value);
+                let row = tile[channel * taps + tap..].iter().step_by(run);
+                let out = &mut part[channel * width + first..][..some];
+                out.iter_mut().zip(row).for_each(|(out, value)| *out = *value);
             }
         }
     }
@@ -229,6 +237,7 @@ fn narrow(
 mod tests {
     use super::*;
     use half::bf16;
+    use ratel_tensor::panel_index;
 
     /// Packs, and puts the pieces together as a device would: each byte once, on whole words.
     fn packed(bytes: &[u8], from: Elem, to: Elem, order: Order) -> Result<(Vec<u8>, usize), Failure> {
@@ -258,9 +267,10 @@ mod tests {
             Elem::F32 => f32::from_le_bytes(bytes.as_chunks::<4>().0[i]),
             _ => f16::from_le_bytes(bytes.as_chunks::<2>().0[i]).to_f32(),
         };
-        for i in 0..values.len() {
-            let (tap, channel, row) = (i / (c * n), i / n % c, i % n);
-            assert_eq!(value(i), values[(row * c + channel) * taps + tap], "{n} {c} {taps} {to} at {i}");
+        for (i, expected) in values.iter().enumerate() {
+            let (column, channel, tap) = (i / taps / c, i / taps % c, i % taps);
+            let place = panel_index(tap * c + channel, column, taps * c, n);
+            assert_eq!(value(place), *expected, "{n} {c} {taps} {to} at {i}");
         }
         pieces
     }
@@ -268,7 +278,9 @@ mod tests {
     #[test]
     fn matrices_and_convolutions_turn() {
         for to in [Elem::F32, Elem::F16] {
-            for (n, c, taps) in [(1, 1, 1), (37, 53, 1), (64, 32, 1), (5, 33, 9), (3, 1, 9), (33, 16, 4), (1, 65, 2)] {
+            let sizes =
+                [(1, 1, 1), (37, 53, 1), (64, 32, 1), (150, 40, 1), (5, 33, 9), (3, 1, 9), (97, 17, 4), (1, 65, 2)];
+            for (n, c, taps) in sizes {
                 assert_eq!(turns(n, c, taps, to), 1);
             }
         }
@@ -278,9 +290,9 @@ mod tests {
     fn large_ones_come_in_pieces() {
         for to in [Elem::F32, Elem::F16] {
             assert!(turns(2203, 2207, 1, to) > 1, "a matrix of odd sides");
-            assert!(turns(610, 999, 9, to) > 9, "a convolution, the last band narrower");
+            assert!(turns(610, 999, 9, to) > 1, "a convolution, the last panel narrower");
+            assert_eq!(turns(70, 33_001, 9, to), 2, "panels larger than a piece");
         }
-        assert_eq!(turns(777, 777, 9, Elem::F16), 1, "taps that end within a word can't be split");
         let values = vec![1.5f32; PIECE / 4 * 2 + 1];
         let (bytes, pieces) =
             packed(bytemuck::cast_slice(&values), Elem::F32, Elem::F32, Order::Kept).expect("finite numbers");

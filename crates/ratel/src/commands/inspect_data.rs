@@ -15,7 +15,7 @@ use ratel_kernels::attention::Attention;
 use ratel_kernels::{Cost, Limits, LinkError, Op, Shaders, Target, kernels_of};
 use ratel_teach::{
     Component, Figures, Heat, HeatLayer, Histogram, KernelPage, Sample, Side, SideStep, Source, Tensor, Word,
-    attention_maps, data_url, explain, kernel_page, map_size, per_word,
+    attention_maps, data_url, explain, in_order, kernel_page, map_size, per_word,
 };
 use ratel_tensor::{HostTensor, matches};
 use std::collections::BTreeSet;
@@ -311,7 +311,9 @@ impl Watcher for Looker<'_> {
             }
             if looked.is_some() && (whole || keeps(i)) {
                 let histograms = values.iter().map(|values| Histogram::of(values)).collect();
-                all.insert((name.clone(), i), Looked { values: histograms, kept: keeps(i).then_some(values) });
+                let in_order =
+                    || values.into_iter().enumerate().map(|(at, values)| in_order(&planned.op, at, values)).collect();
+                all.insert((name.clone(), i), Looked { values: histograms, kept: keeps(i).then(in_order) });
             }
         });
         if let Some(step) = part.step {
