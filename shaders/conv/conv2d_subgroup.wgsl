@@ -131,17 +131,21 @@ fn conv2d_subgroup(
             sums[(i * PAIRS + j) * LANES + lane] = tile[i * PAIRS + j];
         }
     }
-    for (var i = 0u; i < ROWS * PAIRS; i++) {
-        store(m0 + i / PAIRS, n0 + i % PAIRS * LANES, sums[i * LANES + lane]);
+    for (var j = 0u; j < PAIRS; j++) {
+        let n = n0 + j * LANES;
+        var term = vec2<f32>();
+        if BIAS { term = bias[min(n, pairs - 1u)]; }
+        for (var i = 0u; i < ROWS; i++) {
+            store(m0 + i, n, sums[(i * PAIRS + j) * LANES + lane] + term);
+        }
     }
 }
 
-// What is done to two sums of pixel m before they are written.
-fn store(m: u32, n: u32, products: vec2<f32>) {
+// What is done to two sums of pixel m, biased, before they are written.
+fn store(m: u32, n: u32, biased: vec2<f32>) {
     let pairs = p.n / 2u;
     if m >= p.batch * p.out_h * p.out_w || n >= pairs { return; }
-    var sum = products;
-    if BIAS { sum += bias[n]; }
+    var sum = biased;
     if IMAGE_BIAS { sum += pair_values(image_bias[m / (p.out_h * p.out_w) * pairs + n]); }
     sum = vec2(act(ACT, sum.x), act(ACT, sum.y));
     if RESIDUAL { sum += pair_values(residual[m * pairs + n]); }

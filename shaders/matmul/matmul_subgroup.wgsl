@@ -111,23 +111,32 @@ fn matmul_subgroup(
             sums[(i * PAIRS + j) * LANES + lane] = tile[i * PAIRS + j];
         }
     }
-    for (var i = 0u; i < ROWS * OWN; i++) {
-        let at = (i / OWN * PAIRS + i % OWN) * LANES + lane;
-        store(layer, m0 + i / OWN, n0 + i % OWN * LANES, sums[at], sums[at + (PAIRS - OWN) * LANES]);
+    for (var j = 0u; j < OWN; j++) {
+        let n = n0 + j * LANES;
+        var term = vec2<f32>();
+        var gate_term = vec2<f32>();
+        if BIAS {
+            let at = layer * (p.w_n / 2u) + min(n, pairs - 1u);
+            term = bias[at];
+            if GATED { gate_term = bias[at + pairs]; }
+        }
+        for (var i = 0u; i < ROWS; i++) {
+            let at = (i * PAIRS + j) * LANES + lane;
+            var sum = sums[at] + term;
+            if GATED {
+                let gate = sums[at + OWN * LANES] + gate_term;
+                sum *= vec2(gelu(gate.x), gelu(gate.y));
+            }
+            store(layer, m0 + i, n, sum);
+        }
     }
 }
 
-// What is done to two sums of row m, and to those of their gates, before they are written.
-fn store(layer: u32, m: u32, n: u32, products: vec2<f32>, gates: vec2<f32>) {
+// What is done to two sums of row m, biased and gated, before they are written.
+fn store(layer: u32, m: u32, n: u32, biased: vec2<f32>) {
     let pairs = p.n / 2u;
     if m >= p.m || n >= pairs { return; }
-    var sum = products;
-    if BIAS { sum += bias[layer * (p.w_n / 2u) + n]; }
-    if GATED {
-        var gate = gates;
-        if BIAS { gate += bias[layer * (p.w_n / 2u) + pairs + n]; }
-        sum *= vec2(gelu(gate.x), gelu(gate.y));
-    }
+    var sum = biased;
     if IMAGE_BIAS { sum += pair_values(image_bias[m / p.image_rows * pairs + n]); }
     sum = vec2(act(ACT, sum.x), act(ACT, sum.y));
     if RESIDUAL { sum += pair_values(residual[m * pairs + n]); }

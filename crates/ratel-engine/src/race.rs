@@ -27,11 +27,13 @@ pub struct Entrant {
 }
 
 /// Runs every kernel that can do `op` on the engine's device in every combination of element types: each is checked on
-/// random operands, and those that pass are timed, each for some `budget`. On the CPU twins the twin is timed. Lazy: an
-/// entrant is run when it is asked for; the right answer is computed once for each combination of element types.
+/// random operands, and those that pass are timed, each for some `budget`. With `only`, the kernel of that name runs alone.
+/// On the CPU twins the twin is timed. Lazy: an entrant is run when it is asked for; the right answer is computed once for
+/// each combination of element types.
 pub fn race<'a>(
     engine: &'a Engine,
     op: &'a Op,
+    only: Option<&'a str>,
     budget: Duration,
 ) -> impl Iterator<Item = Result<Entrant, EngineError>> + 'a {
     let weighs = op.operands().iter().any(|operand| operand.role == Role::Weight);
@@ -46,7 +48,7 @@ pub fn race<'a>(
         // without a matrix, variants that differ only in its storage are the same
         targets.dedup_by_key(|target| target.elem);
     }
-    targets.into_iter().flat_map(move |target| match variant(engine, op, target, budget, weighs) {
+    targets.into_iter().flat_map(move |target| match variant(engine, op, target, only, budget, weighs) {
         Ok(entrants) => entrants,
         Err(error) => vec![Err(error)],
     })
@@ -86,6 +88,7 @@ fn variant(
     engine: &Engine,
     op: &Op,
     target: Target,
+    only: Option<&str>,
     budget: Duration,
     weighs: bool,
 ) -> Result<Vec<Result<Entrant, EngineError>>, EngineError> {
@@ -108,7 +111,8 @@ fn variant(
         let timing = engine.time(op, None, &target, &regions, budget)?;
         return Ok(vec![Ok(entrant("twin", true, None, Some(timing)))]);
     }
-    let choices = kernels_of(op, &target);
+    let mut choices = kernels_of(op, &target);
+    choices.retain(|choice| only.is_none_or(|name| choice.kernel.name == name));
     if choices.is_empty() {
         return Ok(vec![]);
     }

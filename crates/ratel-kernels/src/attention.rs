@@ -3,6 +3,7 @@
 use crate::attention_cooperative::ATTENTION_COOPERATIVE;
 use crate::group_norm_stats::lanes;
 use crate::product::{COLUMNS, ROWS, multiply_add};
+use crate::subgroup_tile::worth_compiling;
 use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -50,6 +51,9 @@ impl Attention {
             case(1, 3, 40, 50, 1),
             case(2, 3, 1, 9, 5),
             causal(1, 1, 1),
+            // enough work for what takes long to compile
+            case(2, 8, 40, 384, 250),
+            case(1, 8, 80, 310, 311),
         ]
     }
 }
@@ -274,10 +278,11 @@ fn schedule_subgroup(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Attention(op) = op else { return None };
     let lanes = target.subgroup.filter(|lanes| target.software && [8, 16].contains(lanes))?;
     let chunks = (op.dim as u32).div_ceil(lanes);
-    // what a driver compiles in seconds; wider heads leave room for fewer queries
+    // what a driver compiles in seconds, if there is so much to compute; wider heads leave room for fewer queries
     let own = match chunks * lanes {
-        0..=64 => 4,
-        65..=96 => 2,
+        0..=64 if worth_compiling(op) => 4,
+        0..=64 => 1,
+        65..=96 if worth_compiling(op) => 2,
         _ => return None,
     };
     let blocks = op.queries.div_ceil((own * lanes) as usize);

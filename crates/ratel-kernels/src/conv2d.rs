@@ -130,6 +130,8 @@ impl Conv2d {
             },
             Conv2d { window: [2, 2], stride: 3, pad: [0, 0], out_h: 2, out_w: 3, ..same(3, [5, 8], 8, 12) },
             Conv2d { window: [1, 1], pad: [0, 0], act: Act::QuickGelu, ..same(1, [1, 1], 1, 1) },
+            // enough work for what takes long to compile
+            Conv2d { c1: 128, bias: true, image_bias: true, residual: true, ..same(2, [7, 9], 320, 352) },
         ]
     }
 }

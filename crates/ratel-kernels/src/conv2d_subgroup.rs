@@ -9,5 +9,5 @@ fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Conv2d(op) = op else { return None };
     let even = [op.c1, op.c, op.n].iter().all(|size| size.is_multiple_of(2));
     (even && op.parts.is_whole())
-        .then(|| subgroup_tile::schedule([1, op.pixels(), op.n], 1, op.epilogue(), op.c1 < op.c, target))?
+        .then(|| subgroup_tile::schedule(op, [1, op.pixels(), op.n], 1, op.epilogue(), op.c1 < op.c, target))?
 }

@@ -85,6 +85,8 @@ impl Matmul {
             Matmul { gated: true, k1: 8, residual: true, ..plain(33, 12, 20) },
             Matmul { gated: true, layers: Layers::new(2), bias: true, ..plain(3, 5, 7) },
             plain(1, 1, 1),
+            // enough work for what takes long to compile
+            Matmul { image_rows: Some(125), bias: true, residual: true, act: Act::Silu, ..plain(250, 320, 1600) },
         ]
     }
 }

@@ -9,6 +9,6 @@ fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let Op::Matmul(op) = op else { return None };
     let even = [op.k1, op.k, op.n].iter().all(|size| size.is_multiple_of(2));
     (even && op.parts.is_whole()).then(|| {
-        subgroup_tile::schedule([op.layers.count(), op.m, op.n], op.gates(), op.epilogue(), op.k1 < op.k, target)
+        subgroup_tile::schedule(op, [op.layers.count(), op.m, op.n], op.gates(), op.epilogue(), op.k1 < op.k, target)
     })?
 }
