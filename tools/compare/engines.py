@@ -9,6 +9,7 @@ An engine is an entry of a JSON file, whose key is the name it has in the report
                  without one, Ratel's times are compared but meet no target
     device       ratel: as --device takes it
     once         too slow for every round: runs in the first only
+    parts        the parts whose times count, where others run elsewhere or differently: a list of unet and vae
     share        ratel: the least share of sgemm's rate that a guided step has to reach
     options      ratel and stable-diffusion.cpp: further options
 """
@@ -24,6 +25,7 @@ import children
 
 HERE = Path(__file__).resolve().parent
 KINDS = ("ratel", "ratel-memory", "diffusers", "candle", "stable-diffusion.cpp", "sgemm")
+PARTS = ("unet", "vae")
 PROMPT = "a honey badger under a red star"
 
 
@@ -38,6 +40,7 @@ class Engine:
     driver: str | None = None
     device: str | None = None
     once: bool = False
+    parts: list[str] | None = None
     share: float | None = None
     options: list[str] = field(default_factory=list)
 
@@ -81,6 +84,9 @@ def read_engines(path: Path) -> list[Engine]:
             raise ValueError(f"{path}: {name}: {error}") from error
         if engine.kind not in KINDS:
             raise ValueError(f"{path}: {name}: kind is one of {', '.join(KINDS)}, not {engine.kind}")
+        unknown = set(engine.parts or ()) - set(PARTS)
+        if unknown:
+            raise ValueError(f"{path}: {name}: parts are {' and '.join(PARTS)}, not {', '.join(sorted(unknown))}")
         if not engine.command:
             raise ValueError(f"{path}: {name}: command is empty")
         engines.append(engine)
@@ -98,6 +104,8 @@ def measure(engine: Engine, task: Task) -> Measured:
         seconds, flops = read(f"{finished.log}\n{finished.output}" if read is read_sd_cpp else finished.output)
     except (ValueError, KeyError, IndexError) as error:
         raise children.Failed(f"no times in what it printed ({error!r})", finished.output, finished.log) from error
+    if engine.parts is not None:
+        seconds = {part: times for part, times in seconds.items() if part in engine.parts}
     return Measured(seconds, flops, size(checkpoint), finished.peak_bytes, finished.peak_private_bytes)
 
 

@@ -142,6 +142,11 @@ class Engines(unittest.TestCase):
                     engines.measure(engine, TASK)
                 self.assertIn("nothing of use", str(caught.exception))
 
+    def test_parts_that_ran_elsewhere_do_not_count(self):
+        engine = engines.Engine("sd.cpp", "stable-diffusion.cpp", [sys.executable, "-c", f"print({SD_CPP!r})"], parts=["unet"])
+        with mock.patch.object(engines, "size", return_value=0):
+            self.assertEqual(engines.measure(engine, TASK).seconds, {"unet": [4.0, 3.0]})
+
     def test_commands(self):
         ratel = engines.Engine("Ratel", "ratel", ["env", "ratel"], device="cpu", options=["--precision", "f16"])
         command, checkpoint = engines.command_line(ratel, TASK)
@@ -159,6 +164,7 @@ class Engines(unittest.TestCase):
             '{"a": {"kind": "rattle", "command": ["x"]}}': "rattle",
             '{"a": {"kind": "ratel", "command": []}}': "empty",
             '{"a": {"kind": "ratel", "command": ["x"], "speed": 1}}': "speed",
+            '{"a": {"kind": "ratel", "command": ["x"], "parts": ["unet", "text"]}}': "not text",
             "{": "line 1",
         }
         for text, said in wrong.items():

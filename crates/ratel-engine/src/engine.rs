@@ -77,7 +77,11 @@ impl Engine {
                 Ok(gpu) => {
                     let mut note = refused;
                     if *choice == DeviceChoice::Auto && gpu.info.kind == DeviceKind::Software {
-                        note.push(format!("no GPU was found; running on the software driver {}", gpu.info.name));
+                        note.push(format!(
+                            "no GPU was found; running on the software driver {}; --device cpu, the kernels' twins, draws \
+                             faster",
+                            gpu.info.name
+                        ));
                     }
                     let note = (!note.is_empty()).then(|| note.join("; "));
                     return Ok(Engine::at(Where::Device(Arc::new(gpu)), note));
@@ -89,7 +93,7 @@ impl Engine {
         if refused.is_empty() {
             refused.push("no Vulkan, Metal, DX12 or GL driver was found".to_owned());
         }
-        refused.push("running on the CPU twins, which are slow".to_owned());
+        refused.push("running on the processor, by the kernels' twins".to_owned());
         Ok(Engine::at(Where::Twins(Arc::default()), Some(refused.join("; "))))
     }
 

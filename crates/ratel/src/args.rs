@@ -495,7 +495,7 @@ pub(crate) struct KernelListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct KernelBenchArgs {
-    /// An op, or one of its kernels, as `ratel kernels` lists them
+    /// An op, for all of its kernels, or one kernel, as `ratel kernels` lists them; a plain kernel has its op's name
     pub name: String,
     /// The op's sizes by name, such as m=4096,n=320,k=320,bias,act=silu; without it and --layer, the first case that
     /// its kernels are tested on
