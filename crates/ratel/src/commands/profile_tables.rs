@@ -86,9 +86,16 @@ fn print_rows(rows: &[Row], grouping: Grouping, top: usize) {
         let count: usize = rest.iter().map(|row| row.dispatches).sum();
         println!("{:<width$} {ms:>10.3} {share:>6} {count:>6}", format!("{} more", rest.len()));
     }
-    if rows.iter().any(|row| row.roof_share.is_some_and(|share| share > 1.0)) {
+    let beyond =
+        |what| rows.iter().any(|row| row.bound == Some(what) && row.roof_share.is_some_and(|share| share > 1.0));
+    if beyond(Bound::Memory) {
         println!(
             "more than 100% of the roof: the data came from a cache, which is faster than the memory that was measured"
+        );
+    }
+    if beyond(Bound::Compute) {
+        println!(
+            "more than 100% of the roof: it was measured while the device was busy; `ratel roofline --fresh` measures it anew"
         );
     }
 }
