@@ -15,16 +15,16 @@ pub(crate) fn worth_compiling(op: &dyn Operation) -> bool {
     op.flops() >= 2.5e8
 }
 
-/// Rows of a tile: many where there is enough work, unless more of them would lie beyond the last row than a tile of few
-/// wastes.
+/// The most rows of a tile of `op`: many where there is enough work, unless tiles so large would compute on more than a
+/// sixteenth of `rows` beyond the last one, over what small tiles do.
 fn most_rows(rows: usize, op: &dyn Operation) -> usize {
     let beyond = |tile: usize| rows.next_multiple_of(tile) - rows;
     let fits = beyond(MANY_ROWS) <= beyond(ROWS) + rows / 16;
     if fits && worth_compiling(op) { MANY_ROWS } else { ROWS }
 }
 
-/// A grid of tiles of `op` over `rows` of `columns` results each, in so many layers, each of `gates` sums. `None` where loading is no
-/// problem (on a GPU), or where subgroups are of no one known size.
+/// A grid of tiles of `op` over `rows` of `columns` results each, in so many layers, each of `gates` sums. `None` where
+/// loading is no problem (on a GPU), or where subgroups are of no one known size.
 pub(crate) fn schedule(
     op: &dyn Operation,
     [layers, rows, columns]: [usize; 3],

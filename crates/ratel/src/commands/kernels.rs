@@ -117,6 +117,7 @@ fn bench(args: KernelBenchArgs) -> Result<(), Failure> {
     if !(args.seconds > 0.0 && args.seconds <= 600.0) {
         return Err(Failure::Usage("--seconds takes a number above 0, and 600 at most".to_owned()));
     }
+    // an op is found by its own name, and by that of any of its kernels
     let named = |op: &Op| op.name() == args.name || op.kernels().iter().any(|kernel| kernel.name == args.name);
     let name = ops().iter().find(|op| named(op)).map_or(args.name.as_str(), |op| op.name());
     let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?.stopped_by(setup::stop_on_ctrl_c()?);
