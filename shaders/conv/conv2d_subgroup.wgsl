@@ -102,13 +102,6 @@ fn conv2d_subgroup(
                 pixel[g] = select(0u, at, inside[g]);
             }
             for (var c = 0u; c < c1 + c2; c++) {
-                var inputs: array<ElemPair, GROUPS>;
-                // unroll
-                for (var g = 0u; g < GROUPS; g++) {
-                    var input: ElemPair;
-                    if TWO_INPUTS && c >= c1 { input = x2[pixel[g] * c2 + c - c1]; } else { input = x[pixel[g] * c1 + c]; }
-                    inputs[g] = select(ElemPair(), input, inside[g]);
-                }
                 var even: array<vec2<f32>, PAIRS>;
                 var odd: array<vec2<f32>, PAIRS>;
                 // unroll
@@ -117,7 +110,13 @@ fn conv2d_subgroup(
                     odd[j] = weight_pair(w[at[j] + step[j]]);
                     at[j] += 2u * step[j];
                 }
-                tile_multiply_add(&tile, inputs, even, odd);
+                // a group's inputs are loaded when it is its turn: faster here, not in matmul_subgroup (ARCHITECTURE.md, Measuring)
+                // unroll
+                for (var g = 0u; g < GROUPS; g++) {
+                    var input: ElemPair;
+                    if TWO_INPUTS && c >= c1 { input = x2[pixel[g] * c2 + c - c1]; } else { input = x[pixel[g] * c1 + c]; }
+                    tile_multiply_add(&tile, g, select(ElemPair(), input, inside[g]), even, odd);
+                }
             }
         }
     }

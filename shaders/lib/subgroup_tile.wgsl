@@ -5,29 +5,27 @@
 // so that every lane meets every row. A value is loaded once for the whole subgroup: made for drivers that load lane by
 // lane, as those that run on a CPU do.
 
-import package::spec::{ElemPair, GROUPS, LANES, PAIRS, ROWS};
+import package::spec::{ElemPair, LANES, PAIRS, ROWS};
 
 // The sums of the tile's row i and a lane's pair j of columns are at i * PAIRS + j.
 alias Tile = array<vec2<f32>, ROWS * PAIRS>;
 
-// Adds the products of two neighbouring k: inputs[g] holds both for row g LANES + lane, even and odd the weights of the
-// first k and of the second.
+// Adds the products of two neighbouring k to the rows of group g: a lane's input holds both for row g LANES + lane, even and
+// odd the weights of the first k and of the second.
 fn tile_multiply_add(
     tile: ptr<function, Tile>,
-    inputs: array<ElemPair, GROUPS>,
+    g: u32,
+    input: ElemPair,
     even: array<vec2<f32>, PAIRS>,
     odd: array<vec2<f32>, PAIRS>,
 ) {
     // unroll
-    for (var g = 0u; g < GROUPS; g++) {
+    for (var lane = 0u; lane < LANES; lane++) {
+        let both = pair_values(subgroupBroadcast(input, lane));
         // unroll
-        for (var lane = 0u; lane < LANES; lane++) {
-            let input = pair_values(subgroupBroadcast(inputs[g], lane));
-            // unroll
-            for (var j = 0u; j < PAIRS; j++) {
-                let sum = fma(vec2(input.x), even[j], (*tile)[(g * LANES + lane) * PAIRS + j]);
-                (*tile)[(g * LANES + lane) * PAIRS + j] = fma(vec2(input.y), odd[j], sum);
-            }
+        for (var j = 0u; j < PAIRS; j++) {
+            let sum = fma(vec2(both.x), even[j], (*tile)[(g * LANES + lane) * PAIRS + j]);
+            (*tile)[(g * LANES + lane) * PAIRS + j] = fma(vec2(both.y), odd[j], sum);
         }
     }
 }

@@ -99,7 +99,10 @@ fn matmul_subgroup(
             odd[j] = weight_pair(w[at[j] + step[j]]);
             at[j] += 2u * step[j];
         }
-        tile_multiply_add(&tile, inputs, even, odd);
+        // unroll
+        for (var g = 0u; g < GROUPS; g++) {
+            tile_multiply_add(&tile, g, inputs[g], even, odd);
+        }
     }
 
     // each lane stores its own sums, by way of workgroup memory: a tile indexed by a variable would not stay in registers,
