@@ -110,7 +110,8 @@ fn conv2d_subgroup(
                     odd[j] = weight_pair(w[at[j] + step[j]]);
                     at[j] += 2u * step[j];
                 }
-                // a group's inputs are loaded when it is its turn: faster here, not in matmul_subgroup (ARCHITECTURE.md, Measuring)
+                // a group's inputs are loaded when it is its turn: faster here, but not in matmul_subgroup
+                // (ARCHITECTURE.md, Measuring)
                 // unroll
                 for (var g = 0u; g < GROUPS; g++) {
                     var input: ElemPair;

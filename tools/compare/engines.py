@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import children
+from report import PARTS
 
 HERE = Path(__file__).resolve().parent
 KINDS = ("ratel", "ratel-memory", "diffusers", "candle", "stable-diffusion.cpp", "sgemm")
-PARTS = ("unet", "vae")
 PROMPT = "a honey badger under a red star"
 
 

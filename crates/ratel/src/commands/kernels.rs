@@ -119,12 +119,13 @@ fn bench(args: KernelBenchArgs) -> Result<(), Failure> {
     }
     // an op is found by its own name, and by that of any of its kernels
     let named = |op: &Op| op.name() == args.name || op.kernels().iter().any(|kernel| kernel.name == args.name);
-    let name = ops().iter().find(|op| named(op)).map_or(args.name.as_str(), |op| op.name());
+    let first = ops().into_iter().find(named);
+    let name = first.as_ref().map_or(args.name.as_str(), |op| op.name());
     let engine = setup::engine_to_time(&args.device, args.shaders.as_deref())?.stopped_by(setup::stop_on_ctrl_c()?);
     let op = match (&args.shape, &args.layer) {
         (None, Some(layer)) => of_layer(&args, &engine, name, layer)?,
         (Some(text), _) => shape::op(name, text)?,
-        (None, None) => match ops().into_iter().find(|op| op.name() == name) {
+        (None, None) => match first {
             Some(op) => op,
             None => shape::op(name, "")?, // which fails, and says what there is
         },
