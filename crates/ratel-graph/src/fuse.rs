@@ -8,8 +8,9 @@ use ratel_kernels::activation::Act;
 use ratel_kernels::conv2d::Conv2d;
 use ratel_kernels::group_norm::GroupNorm;
 use ratel_kernels::group_norm_stats::GroupNormStats;
+use ratel_kernels::group_norm_whole::GroupNormWhole;
 use ratel_kernels::matmul::Matmul;
-use ratel_kernels::{Op, Role};
+use ratel_kernels::{Op, Role, Target, choose};
 
 /// A fusion rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +31,8 @@ pub enum Rule {
     Upsample,
     /// Concatenation into the norms, products and convolutions after it, which read two inputs instead.
     Concat,
+    /// The two halves of a group norm into one op, where a group fits in workgroup memory.
+    GroupNorm,
     /// The projections to queries, keys and values, or to keys and values, into one matrix product.
     Projections,
     /// The opposite of fusion, after all others: matrix products with small results and long sums into two ops, where the
@@ -41,7 +44,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Rule; 11] = [
+    pub const ALL: [Rule; 12] = [
         Rule::Bias,
         Rule::ImageBias,
         Rule::Activation,
@@ -50,6 +53,7 @@ impl Rule {
         Rule::Geglu,
         Rule::Upsample,
         Rule::Concat,
+        Rule::GroupNorm,
         Rule::Projections,
         Rule::SplitK,
         Rule::Once,
@@ -66,6 +70,7 @@ impl Rule {
             Rule::Geglu => "geglu",
             Rule::Upsample => "upsample",
             Rule::Concat => "concat",
+            Rule::GroupNorm => "group-norm",
             Rule::Projections => "projections",
             Rule::SplitK => "split-k",
             Rule::Once => "once",
@@ -73,8 +78,8 @@ impl Rule {
     }
 }
 
-/// Applies `rules` until none fits. Tensors in `kept` are not fused away.
-pub(crate) fn fuse(graph: &mut Finished, rules: &[Rule], kept: &[NodeId]) {
+/// Applies `rules` one after another, each wherever it fits. Tensors in `kept` are not fused away.
+pub(crate) fn fuse(graph: &mut Finished, rules: &[Rule], kept: &[NodeId], target: &Target) {
     let mut uses = vec![0usize; graph.nodes.len()];
     for node in &graph.nodes {
         for (_, input) in &node.inputs {
@@ -92,6 +97,7 @@ pub(crate) fn fuse(graph: &mut Finished, rules: &[Rule], kept: &[NodeId]) {
             }
             let fused = match rule {
                 Rule::Concat => concat(&graph.nodes, id, &uses),
+                Rule::GroupNorm => whole_norm(&graph.nodes, id, &uses, target),
                 _ => with_input(&graph.nodes, id, rule, &uses),
             };
             if let Some(Fused { node, dropped }) = fused {
@@ -213,6 +219,17 @@ fn concat(nodes: &[Node], id: NodeId, uses: &[usize]) -> Option<Fused> {
     Some(Fused { node: replaced(nodes, id, op, inputs), dropped: whole })
 }
 
+/// A group norm that takes the statistics of its input itself, where a kernel can.
+fn whole_norm(nodes: &[Node], id: NodeId, uses: &[usize], target: &Target) -> Option<Fused> {
+    let NodeKind::Op(Op::GroupNorm(norm)) = &nodes[id].kind else { return None };
+    let GroupNorm { batch, pixels, c, c1, groups, eps, act, .. } = *norm;
+    let whole = Op::from(GroupNormWhole { batch, pixels, c, c1, groups, eps, act });
+    let mut inputs = nodes[id].inputs.clone();
+    let (_, stats) = inputs.remove(inputs.iter().position(|(name, _)| *name == "stats")?);
+    let fits = !target.twins && uses[stats] == 1 && choose(&whole, target).is_some();
+    fits.then(|| Fused { node: replaced(nodes, id, whole, inputs), dropped: stats })
+}
+
 /// Whether a node's op can read its input from two tensors, and does not yet.
 fn reads_two(node: &Node) -> bool {
     match &node.kind {
@@ -226,4 +243,32 @@ fn reads_two(node: &Node) -> bool {
 
 fn replaced(nodes: &[Node], id: NodeId, op: Op, inputs: Vec<(&'static str, NodeId)>) -> Node {
     Node { kind: NodeKind::Op(op), inputs, ..nodes[id].clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Graph, PlanOptions};
+    use ratel_kernels::{Role, Target};
+    use ratel_tensor::Shape;
+
+    /// The ops of a group norm over eight groups of `edge x edge` pixels and two channels.
+    fn norm(edge: usize, target: &Target) -> Vec<&'static str> {
+        let catalogue = ["norm.weight", "norm.bias"].map(|key| (key.to_owned(), Shape::new(&[16])));
+        let graph = Graph::new("net", catalogue.into());
+        let w = graph.root();
+        let x = graph.input("x", [1, edge, edge, 16], Role::Activation);
+        x.group_norm(&w.at("norm"), 8, 1e-5).silu().output("y");
+        let finished = graph.finish(|_| false).expect("the graph is whole");
+        let plan = finished.plan(target, &PlanOptions::default()).expect("every op has a kernel");
+        plan.steps.iter().map(|step| step.op.name()).collect()
+    }
+
+    #[test]
+    fn a_group_norm_is_one_op_where_a_group_fits() {
+        // 2 x 43 x 43 values and a number of each of 256 lanes, four bytes each, are just less than 16 KiB
+        let halves = ["group_norm_stats", "group_norm"];
+        assert_eq!(norm(43, &Target::PLAIN), ["group_norm_whole"]);
+        assert_eq!(norm(44, &Target::PLAIN), halves);
+        assert_eq!(norm(43, &Target { twins: true, ..Target::PLAIN }), halves, "the twins gain nothing by it");
+    }
 }

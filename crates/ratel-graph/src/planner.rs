@@ -63,7 +63,7 @@ impl Finished {
             graph.named.iter().filter(|named| wanted(&named.name)).map(|named| named.node).collect()
         };
         let keep = kept(&self);
-        fuse(&mut self, &options.rules, &keep);
+        fuse(&mut self, &options.rules, &keep, target);
         if options.rules.contains(&Rule::Projections) {
             projections::join(&mut self, &keep, target);
         }

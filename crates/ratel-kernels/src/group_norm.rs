@@ -101,11 +101,7 @@ impl Operation for GroupNorm {
         let [stats, gamma, beta] = ["stats", "gamma", "beta"].map(|name| named(name).map_or(&[][..], Values::f32));
         let images: Vec<_> = (0..self.batch).map(|image| self.normalisation(image, stats, gamma)).collect();
         output.f32().par_chunks_exact_mut(self.c).enumerate().for_each(|(row, y)| {
-            let Normalisation { mean, scale } = &images[row / self.rows];
-            input.each(row, |first, x| normalise(&mut y[first..], x, &mean[first..], &scale[first..], &beta[first..]));
-            if self.act != Act::None {
-                y.iter_mut().for_each(|y| *y = self.act.of(*y));
-            }
+            images[row / self.rows].apply(&input, row, beta, self.act, y);
         });
     }
 
@@ -115,9 +111,29 @@ impl Operation for GroupNorm {
 }
 
 /// What makes a value of each channel of an image normal: `(x - mean[c]) scale[c] + beta[c]`.
-struct Normalisation {
+pub(crate) struct Normalisation {
     mean: Vec<f64>,
     scale: Vec<f64>,
+}
+
+impl Normalisation {
+    /// By the mean and the variance of each group, to which `eps` is added.
+    pub(crate) fn new(groups: &[(f64, f64)], eps: f32, gamma: &[f32]) -> Self {
+        let width = gamma.len() / groups.len();
+        let of = |c: usize| groups[c / width];
+        let scale = |c: usize| 1.0 / (of(c).1 + f64::from(eps)).sqrt() * f64::from(gamma[c]);
+        let channels = 0..gamma.len();
+        Normalisation { mean: channels.clone().map(|c| of(c).0).collect(), scale: channels.map(scale).collect() }
+    }
+
+    /// One row of the result.
+    pub(crate) fn apply(&self, input: &Sources, row: usize, beta: &[f32], act: Act, y: &mut [f32]) {
+        let Normalisation { mean, scale } = self;
+        input.each(row, |first, x| normalise(&mut y[first..], x, &mean[first..], &scale[first..], &beta[first..]));
+        if act != Act::None {
+            y.iter_mut().for_each(|y| *y = act.of(*y));
+        }
+    }
 }
 
 impl GroupNorm {
@@ -135,14 +151,10 @@ impl GroupNorm {
                 let values = (self.pixels * width) as f64;
                 let mean = (0..chunks).map(chunk).map(|(n, mean, _)| n * mean).sum::<f64>() / values;
                 let square = (0..chunks).map(chunk).map(|(n, m, square)| square + n * (m - mean).powi(2)).sum::<f64>();
-                (mean, 1.0 / (square / values + f64::from(self.eps)).sqrt())
+                (mean, square / values)
             })
             .collect();
-        let channels = 0..self.c;
-        Normalisation {
-            mean: channels.clone().map(|c| groups[c / width].0).collect(),
-            scale: channels.map(|c| groups[c / width].1 * f64::from(gamma[c])).collect(),
-        }
+        Normalisation::new(&groups, self.eps, gamma)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::values::named;
 use crate::{Kernel, Op, Operand, Operation, Param, Schedule, Target, Values, ValuesMut, grid_1d, kernel};
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Over the input (`x`, then `x2` for channels from `c1` on) of `(batch, pixels, c)`: for chunk `k` of an image's pixels
 /// and group `g` of its channels, `stats[image, k, g] = (mean, sum of squared differences from the mean)`.
@@ -90,22 +91,12 @@ impl Operation for GroupNormStats {
         let GroupNormStats { pixels, c, groups, chunk, .. } = *self;
         let named = named(self, inputs);
         let input = Sources::new(named("x"), named("x2"), c, self.c1);
-        let (chunks, width) = (pixels.div_ceil(chunk), c / groups);
+        let chunks = pixels.div_ceil(chunk);
         output.f32().par_chunks_exact_mut(groups * 2).enumerate().for_each(|(number, stats)| {
             let (image, k) = (number / chunks, number % chunks);
             let rows = image * pixels + k * chunk..image * pixels + pixels.min((k + 1) * chunk);
-            let values = (rows.len() * width) as f64;
-
-            let mut sums = vec![0.0; c];
-            rows.clone().for_each(|row| input.each(row, |first, x| add(&mut sums[first..], x)));
-            let group_means: Vec<f64> = sums.chunks_exact(width).map(|s| s.iter().sum::<f64>() / values).collect();
-            let means: Vec<f64> = (0..c).map(|c| group_means[c / width]).collect();
-
-            let mut squares = vec![0.0; c];
-            rows.for_each(|row| input.each(row, |first, x| add_squares(&mut squares[first..], x, &means[first..])));
-            for (g, stats) in stats.chunks_exact_mut(2).enumerate() {
-                stats[0] = group_means[g] as f32;
-                stats[1] = squares[g * width..(g + 1) * width].iter().sum::<f64>() as f32;
+            for (stats, (mean, square)) in stats.chunks_exact_mut(2).zip(input.statistics(rows, groups)) {
+                stats.copy_from_slice(&[mean as f32, square as f32]);
             }
         });
     }
@@ -134,6 +125,21 @@ impl<'a> Sources<'a> {
         if self.c2 > 0 {
             f(self.c1, &self.x2[row * self.c2..(row + 1) * self.c2]);
         }
+    }
+
+    /// The mean of each group's values in some rows, and the sum of their squared differences from it.
+    pub(crate) fn statistics(&self, rows: Range<usize>, groups: usize) -> Vec<(f64, f64)> {
+        let c = self.c1 + self.c2;
+        let width = c / groups;
+        let values = (rows.len() * width) as f64;
+        let mut sums = vec![0.0; c];
+        rows.clone().for_each(|row| self.each(row, |first, x| add(&mut sums[first..], x)));
+        let group_means: Vec<f64> = sums.chunks_exact(width).map(|s| s.iter().sum::<f64>() / values).collect();
+        let means: Vec<f64> = (0..c).map(|c| group_means[c / width]).collect();
+
+        let mut squares = vec![0.0; c];
+        rows.for_each(|row| self.each(row, |first, x| add_squares(&mut squares[first..], x, &means[first..])));
+        group_means.into_iter().zip(squares.chunks_exact(width).map(|s| s.iter().sum())).collect()
     }
 }
 

@@ -36,6 +36,7 @@ pub mod embedding;
 pub mod geglu;
 pub mod group_norm;
 pub mod group_norm_stats;
+pub mod group_norm_whole;
 pub mod guidance;
 pub mod index_select;
 pub mod layer_norm;

@@ -176,6 +176,8 @@ ops! {
     GroupNormStats(group_norm_stats::GroupNormStats),
     /// Second half of a group norm.
     GroupNorm(group_norm::GroupNorm),
+    /// Group norm in one.
+    GroupNormWhole(group_norm_whole::GroupNormWhole),
     /// Layer norm.
     LayerNorm(layer_norm::LayerNorm),
     /// Attention.

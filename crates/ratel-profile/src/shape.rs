@@ -22,6 +22,7 @@ pub fn shape(op: &Op) -> String {
         }
         Op::GroupNormStats(op) => format!("{}x{}x{} in {} groups", op.batch, op.pixels, op.c, op.groups),
         Op::GroupNorm(op) => format!("{}x{}x{} in {} groups", op.batch, op.rows, op.c, op.groups),
+        Op::GroupNormWhole(op) => format!("{}x{}x{} in {} groups", op.batch, op.pixels, op.c, op.groups),
         Op::LayerNorm(op) => format!("{}x{}", op.rows, op.c),
         Op::Geglu(op) => format!("{}x{}", op.rows, op.n),
         Op::Concat(op) => format!("{}x({}+{})", op.rows, op.c1, op.c2),

@@ -22,7 +22,7 @@ const activations = {
 
 // Whether a dispatch's values are here and its op is one that can be taken apart.
 function explains(node) {
-  const known = ["conv2d", "matmul", "group_norm", "group_norm_stats", "layer_norm", "attention", "geglu", "activation", "add", "index_select", "concat", "upsample"];
+  const known = ["conv2d", "matmul", "group_norm", "group_norm_stats", "group_norm_whole", "layer_norm", "attention", "geglu", "activation", "add", "index_select", "concat", "upsample"];
   const whole = !(node.params.parts > 1);
   return known.includes(node.op) && whole && node.operands.every((operand) => operand.tensor !== null);
 }
@@ -51,6 +51,20 @@ function explain(node, index) {
   const epilogue = (sum, imageBias, place) => {
     const value = activate(added(sum, "image_bias", imageBias));
     if (values.residual) line(`+ residual = ${number(at("residual", place))}`, f32(value + at("residual", place)));
+  };
+  // Takes all values of a group: their mean, and the sum of their squared differences from it.
+  const group = (row, endRow, channel, endChannel) => {
+    for (let i = row; i < endRow; i++) {
+      for (let c = channel; c < endChannel; c++) take(...source(i, c));
+    }
+    const average = mean(terms.map((term) => term.value));
+    return [average, terms.reduce((sum, term) => sum + (term.value - average) ** 2, 0)];
+  };
+  const normal = (x, average, variance, c) => {
+    const deviation = Math.sqrt(variance + p.eps);
+    line("standard deviation: \u221a(variance + eps)", f32(deviation));
+    const value = line(`(x \u2212 mean) / deviation \u00d7 gamma[${c}] = ${number(at("gamma", c))}`, f32((x - average) * ((1 / deviation) * at("gamma", c))));
+    activate(line(`+ beta[${c}] = ${number(at("beta", c))}`, f32(value + at("beta", c))));
   };
   const ops = {
     conv2d() {
@@ -103,24 +117,25 @@ function explain(node, index) {
       for (let k = 0; k < chunks; k++) average += chunk(k)[0] * chunk(k)[1];
       average /= total;
       for (let k = 0; k < chunks; k++) square += chunk(k)[2] + chunk(k)[0] * (chunk(k)[1] - average) ** 2;
-      const deviation = Math.sqrt(square / total + p.eps);
       line(`mean of group ${g}: ${whole(total)} values, from ${chunks} chunks`, f32(average));
-      line("standard deviation: \u221a(variance + eps)", f32(deviation));
-      const x = take(...source(row, c));
-      const value = line(`(x \u2212 mean) / deviation \u00d7 gamma[${c}] = ${number(at("gamma", c))}`, f32((x - average) * ((1 / deviation) * at("gamma", c))));
-      activate(line(`+ beta[${c}] = ${number(at("beta", c))}`, f32(value + at("beta", c))));
+      normal(take(...source(row, c)), average, square / total, c);
+    },
+    group_norm_whole() {
+      const [row, c] = [Math.floor(index / p.c), index % p.c];
+      const [image, width] = [Math.floor(row / p.pixels), p.c / p.groups];
+      const g = Math.floor(c / width);
+      const [average, square] = group(image * p.pixels, (image + 1) * p.pixels, g * width, (g + 1) * width);
+      line(`mean of the ${whole(terms.length)} values of group ${g}`, f32(average));
+      normal(at(...source(row, c)), average, square / terms.length, c);
     },
     group_norm_stats() {
       const [place, g, which] = [Math.floor(index / 2 / p.groups), Math.floor(index / 2) % p.groups, index % 2];
       const [chunks, width] = [Math.ceil(p.pixels / p.chunk), p.c / p.groups];
       const [image, k] = [Math.floor(place / chunks), place % chunks];
-      const end = image * p.pixels + Math.min(p.pixels, (k + 1) * p.chunk);
-      for (let row = image * p.pixels + k * p.chunk; row < end; row++) {
-        for (let c = g * width; c < (g + 1) * width; c++) take(...source(row, c));
-      }
-      const average = mean(terms.map((term) => term.value));
+      const first = image * p.pixels;
+      const [average, square] = group(first + k * p.chunk, first + Math.min(p.pixels, (k + 1) * p.chunk), g * width, (g + 1) * width);
       line(`mean of the ${terms.length} values of group ${g} in chunk ${k}`, f32(average));
-      if (which) line("sum of their squared differences from it", f32(terms.reduce((sum, term) => sum + (term.value - average) ** 2, 0)));
+      if (which) line("sum of their squared differences from it", f32(square));
     },
     layer_norm() {
       const [row, c] = [Math.floor(index / p.c), index % p.c];

@@ -141,6 +141,7 @@ fn like(op: &Op, input: &NodeOperand, count: usize) -> Option<Vec<usize>> {
         op,
         Op::Matmul(_)
             | Op::GroupNorm(_)
+            | Op::GroupNormWhole(_)
             | Op::LayerNorm(_)
             | Op::Geglu(_)
             | Op::Activation(_)
@@ -169,6 +170,7 @@ fn act(op: &Op) -> &'static str {
         Op::Matmul(op) => op.act,
         Op::Conv2d(op) => op.act,
         Op::GroupNorm(op) => op.act,
+        Op::GroupNormWhole(op) => op.act,
         Op::Activation(op) => op.act,
         Op::SumParts(op) => op.act,
         _ => Act::None,

@@ -7,9 +7,11 @@ use ratel_kernels::attention::Attention;
 use ratel_kernels::conv2d::Conv2d;
 use ratel_kernels::group_norm::GroupNorm;
 use ratel_kernels::group_norm_stats::GroupNormStats;
+use ratel_kernels::group_norm_whole::GroupNormWhole;
 use ratel_kernels::layer_norm::LayerNorm;
 use ratel_kernels::matmul::Matmul;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How one element came about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +60,7 @@ pub fn explain(op: &Op, inputs: &[&[f32]], element: usize) -> Option<Explanation
         Op::Conv2d(op) if op.parts.is_whole() => work.conv2d(op, element),
         Op::Matmul(op) if op.parts.is_whole() => work.matmul(op, element),
         Op::GroupNorm(op) => work.group_norm(op, element),
+        Op::GroupNormWhole(op) => work.group_norm_whole(op, element),
         Op::GroupNormStats(op) => work.group_norm_stats(op, element),
         Op::LayerNorm(op) => work.layer_norm(op, element),
         Op::Attention(op) => work.attention(op, element),
@@ -248,14 +251,33 @@ impl Work<'_> {
         let square = (0..chunks).map(chunk).map(|(n, m, square)| square + n * (m - mean).powi(2)).sum::<f64>();
         let deviation = (square / values + f64::from(op.eps)).sqrt();
         self.line(format!("mean of group {g}: {} values, from {chunks} chunks", op.pixels * width), mean as f32);
-        self.line("standard deviation: sqrt(variance + eps)", deviation as f32);
         let (operand, index) = Self::source(row, c, op.c, op.c1);
         let x = self.take(operand, index);
+        self.normal(x, mean, deviation, c, op.act);
+    }
+
+    fn group_norm_whole(&mut self, op: &GroupNormWhole, element: usize) {
+        let (row, c) = (element / op.c, element % op.c);
+        let (image, width) = (row / op.pixels, op.c / op.groups);
+        let g = c / width;
+        let rows = image * op.pixels..(image + 1) * op.pixels;
+        let (mean, square) = self.group(rows, g * width..(g + 1) * width, op.c, op.c1);
+        let values = op.pixels * width;
+        let deviation = (square / values as f64 + f64::from(op.eps)).sqrt();
+        self.line(format!("mean of the {values} values of group {g}"), mean as f32);
+        let (operand, index) = Self::source(row, c, op.c, op.c1);
+        let x = self.at(operand, index);
+        self.normal(x, mean, deviation, c, op.act);
+    }
+
+    /// The end of a group norm.
+    fn normal(&mut self, x: f32, mean: f64, deviation: f64, c: usize, act: Act) {
+        self.line("standard deviation: sqrt(variance + eps)", deviation as f32);
         let (gamma, beta) = (self.at("gamma", c), self.at("beta", c));
         let scaled = ((f64::from(x) - mean) * (1.0 / deviation * f64::from(gamma))) as f32;
         self.line(format!("(x - mean) / deviation * gamma[{c}] = {gamma:?}"), scaled);
         let value = self.line(format!("+ beta[{c}] = {beta:?}"), scaled + beta);
-        self.activation(op.act, value);
+        self.activation(act, value);
     }
 
     /// One of the two figures of a chunk of a group: the mean, or the sum of squared differences from it.
@@ -264,27 +286,32 @@ impl Work<'_> {
         let (chunks, width) = (op.pixels.div_ceil(op.chunk), op.c / op.groups);
         let (image, k) = (number / chunks, number % chunks);
         let rows = image * op.pixels + k * op.chunk..image * op.pixels + op.pixels.min((k + 1) * op.chunk);
-        let channels = g * width..(g + 1) * width;
         let count = rows.len() * width;
-        let by_channel = |f: &dyn Fn(f64) -> f64| -> f64 {
-            let x = |row, c| {
-                let (operand, index) = Self::source(row, c, op.c, op.c1);
-                f64::from(self.at(operand, index))
-            };
-            channels.clone().map(|c| rows.clone().map(|row| f(x(row, c))).sum::<f64>()).sum()
-        };
-        let mean = by_channel(&|x| x) / count as f64;
-        let square = by_channel(&|x| (x - mean) * (x - mean));
-        for row in rows.clone() {
-            for c in channels.clone() {
-                let (operand, index) = Self::source(row, c, op.c, op.c1);
-                self.take(operand, index);
-            }
-        }
+        let (mean, square) = self.group(rows, g * width..(g + 1) * width, op.c, op.c1);
         self.line(format!("mean of the {count} values of group {g} in chunk {k}"), mean as f32);
         if which == 1 {
             self.line("sum of their squared differences from it", square as f32);
         }
+    }
+
+    /// Takes the values of some channels in some rows: their mean, and the sum of their squared differences from it.
+    fn group(&mut self, rows: Range<usize>, channels: Range<usize>, c: usize, c1: usize) -> (f64, f64) {
+        let by_channel = |f: &dyn Fn(f64) -> f64| -> f64 {
+            let x = |row, channel| {
+                let (operand, index) = Self::source(row, channel, c, c1);
+                f64::from(self.at(operand, index))
+            };
+            channels.clone().map(|channel| rows.clone().map(|row| f(x(row, channel))).sum::<f64>()).sum()
+        };
+        let mean = by_channel(&|x| x) / (rows.len() * channels.len()) as f64;
+        let square = by_channel(&|x| (x - mean) * (x - mean));
+        for row in rows {
+            for channel in channels.clone() {
+                let (operand, index) = Self::source(row, channel, c, c1);
+                self.take(operand, index);
+            }
+        }
+        (mean, square)
     }
 
     fn layer_norm(&mut self, op: &LayerNorm, element: usize) {
@@ -423,6 +450,7 @@ mod tests {
             "geglu",
             "group_norm",
             "group_norm_stats",
+            "group_norm_whole",
             "index_select",
             "layer_norm",
             "matmul",

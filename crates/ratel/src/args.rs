@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use latent::{DecodeArgs, DenoiseArgs, DiffuseArgs, EncodeArgs, InterpolateArgs, Path, Space};
 pub(crate) use learn::{Layout, LessonArgs, ShowArgs, Variant};
+use ratel_graph::Rule;
 pub(crate) use spaces::CompareSpacesArgs;
 use std::path::PathBuf;
 
@@ -186,8 +187,12 @@ pub(crate) struct RunArgs {
     /// Type of numbers
     #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
     pub precision: PrecisionArg,
-    /// Leave fusion rules out: bias, image-bias, activation, norm-activation, residual, upsample, concat, or all
-    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        help = format!("Leave fusion rules out: {}, or all", Rule::ALL.map(Rule::name).join(", "))
+    )]
     pub no_fuse: Vec<String>,
     /// Load kernels from a copy of shaders/ instead of the program's own
     #[arg(long, value_name = "DIR")]

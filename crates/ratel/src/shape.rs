@@ -13,6 +13,7 @@ use ratel_kernels::embedding::Embedding;
 use ratel_kernels::geglu::Geglu;
 use ratel_kernels::group_norm::GroupNorm;
 use ratel_kernels::group_norm_stats::GroupNormStats;
+use ratel_kernels::group_norm_whole::GroupNormWhole;
 use ratel_kernels::guidance::Guidance;
 use ratel_kernels::index_select::IndexSelect;
 use ratel_kernels::layer_norm::LayerNorm;
@@ -89,8 +90,9 @@ fn fits(op: &Op) -> Result<(), String> {
             demand(op.c1 <= op.c && op.c.is_multiple_of(op.groups), "c is a multiple of groups, and c1 a part of it")?;
             demand(op.rows <= op.pixels, "rows are at most pixels")
         }
-        Op::GroupNormStats(op) => {
-            demand(op.c1 <= op.c && op.c.is_multiple_of(op.groups), "c is a multiple of groups, and c1 a part of it")
+        Op::GroupNormStats(GroupNormStats { c, c1, groups, .. })
+        | Op::GroupNormWhole(GroupNormWhole { c, c1, groups, .. }) => {
+            demand(c1 <= c && c.is_multiple_of(*groups), "c is a multiple of groups, and c1 a part of it")
         }
         Op::Attention(op) => demand(!op.causal || op.queries == op.keys, "causal has as many keys as queries"),
         Op::Add(op) => demand(
@@ -170,6 +172,11 @@ fn build(name: &str, f: &mut Fields) -> Option<Op> {
             let c1 = f.size_or("c1", c, "c");
             let (groups, chunk) = (f.size_or("groups", 32, "32"), f.size_or("chunk", 64, "64"));
             GroupNormStats { batch, pixels, c, c1, groups, chunk }.into()
+        }
+        "group_norm_whole" => {
+            let [batch, pixels, c] = ["batch", "pixels", "c"].map(|name| f.size(name));
+            let (c1, groups) = (f.size_or("c1", c, "c"), f.size_or("groups", 32, "32"));
+            GroupNormWhole { batch, pixels, c, c1, groups, eps: 1e-5, act: f.act() }.into()
         }
         "layer_norm" => LayerNorm { rows: f.size("rows"), c: f.size("c"), eps: 1e-5 }.into(),
         "geglu" => Geglu { rows: f.size("rows"), n: f.size("n") }.into(),
