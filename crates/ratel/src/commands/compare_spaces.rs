@@ -220,13 +220,15 @@ impl Bench<'_> {
     }
 
     /// The medians of some runs on random inputs, after one to warm up, without loading: of the prologue, and of the rest.
-    /// A run that takes too long is ended, and what it did by then tells how long all of it would have taken.
+    /// A run that takes too long is ended, and what it did by then tells how long all of it would have taken; the first,
+    /// which compiles kernels on some drivers, tells only how far the second is to go.
     fn time(&self, model: &Model, plan: Plan, name: &str) -> Result<[Time; 2], Failure> {
         let flops = |steps: &[Step]| steps.iter().map(|step| step.op.flops()).sum::<f64>();
         let session = self.engine.load(plan, &*model.weights, &mut |_| {})?;
         fill(&session)?;
         let (prologue, rest) = session.plan().steps.split_at(session.plan().prologue);
         let [mut before, mut after] = [vec![], vec![]];
+        let mut far_enough = usize::MAX;
         for run in 0..=self.args.runs {
             self.spinner.set_message(format!("{name}: {run} of {} runs", self.args.runs));
             let begun = Instant::now();
@@ -236,12 +238,13 @@ impl Bench<'_> {
             let (begun, enough, mut last) = (Instant::now(), AtomicBool::new(false), (0, 0.0));
             let mut progress = |at: Progress| {
                 last = (at.done as usize, begun.elapsed().as_secs_f64());
-                if self.stop.load(Ordering::Relaxed) || last.1 > self.args.seconds {
+                if self.stop.load(Ordering::Relaxed) || last.1 > self.args.seconds || last.0 >= far_enough {
                     enough.store(true, Ordering::Relaxed);
                 }
             };
             let ran = session.run_again(&mut Hooks { cancel: Some(&enough), progress: Some(&mut progress) });
             match ran {
+                Err(EngineError::Cancelled) if !self.stop.load(Ordering::Relaxed) && run == 0 => far_enough = last.0,
                 Err(EngineError::Cancelled) if !self.stop.load(Ordering::Relaxed) => {
                     let (done, seconds) = last;
                     let of_all = seconds / flops(&session.plan().steps[prologue.len()..done]).max(1.0);
