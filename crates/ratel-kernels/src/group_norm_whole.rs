@@ -124,7 +124,7 @@ fn schedule(op: &Op, target: &Target) -> Option<Schedule> {
     let lanes = if target.software { lanes(target) } else { ("WG", GPU_LANES as f64) };
     let constants =
         vec![lanes, ("WIDTH", op.width() as f64), ("VALUES", op.values() as f64), ("ACT", op.act as u32 as f64)];
-    op.scheduled(constants, 0.01, target)
+    op.scheduled(constants, 1, 0.01, target)
 }
 
 /// One workgroup per image and group, whose lanes lie side by side along the channels, four channels each.
@@ -146,17 +146,21 @@ fn schedule_columns(op: &Op, target: &Target) -> Option<Schedule> {
         ("VALUES", (op.values() / 4) as f64),
         ("ACT", op.act as u32 as f64),
     ];
-    op.scheduled(constants, 0.5, target)
+    op.scheduled(constants, 4, 0.5, target)
 }
 
 /// Lanes of a workgroup on a GPU: it has all of a group to itself.
 const GPU_LANES: usize = 256;
 
+/// The most loads of a lane on a GPU, a guess: the few workgroups wait for them, where two ops would have many.
+const MOST_LOADS: usize = 8;
+
 impl GroupNormWhole {
-    /// Where a group fits in workgroup memory, beside a number of each lane.
-    fn scheduled(&self, constants: Vec<Constant>, merit: f32, target: &Target) -> Option<Schedule> {
+    /// Where a group fits in workgroup memory, beside a number of each lane, and is read quickly, some values at a time.
+    fn scheduled(&self, constants: Vec<Constant>, at_once: usize, merit: f32, target: &Target) -> Option<Schedule> {
         let bytes = self.values() * target.elem.size() + GPU_LANES * size_of::<f32>();
-        (bytes <= target.limits.workgroup_bytes as usize).then_some(())?;
+        let quick = target.software || self.values() <= MOST_LOADS * GPU_LANES * at_once;
+        (quick && bytes <= target.limits.workgroup_bytes as usize).then_some(())?;
         let workgroups = grid_1d(self.batch * self.groups, &target.limits)?;
         Some(Schedule { constants, extents: vec![], workgroups, merit })
     }
