@@ -88,8 +88,8 @@ impl Row {
 }
 
 /// Every case of every op, with every kernel that can do it here and has `part` in its name, in every combination of
-/// element types. Lazy: the rows of an op are computed when they are asked for. On the CPU twins there are no kernels
-/// and so no rows.
+/// element types. A driver on the CPU runs them as it would itself and as a GPU like it would. Lazy: the rows of an op are
+/// computed when they are asked for. On the CPU twins there are no kernels and so no rows.
 pub fn selftest(engine: &Engine, part: &str) -> impl Iterator<Item = Row> {
     let f16 = engine.device().is_some_and(|info| info.f16);
     let targets: Vec<Target> =
@@ -103,7 +103,7 @@ pub fn selftest(engine: &Engine, part: &str) -> impl Iterator<Item = Row> {
             if !weighs && targets[..i].iter().any(|earlier| earlier.elem == target.elem) {
                 continue;
             }
-            let mut choices = kernels_of(&op, target);
+            let mut choices = ways(&op, target);
             choices.retain(|choice| choice.kernel.name.contains(part));
             if choices.is_empty() {
                 continue;
@@ -120,6 +120,22 @@ pub fn selftest(engine: &Engine, part: &str) -> impl Iterator<Item = Row> {
         }
         rows
     })
+}
+
+/// Every kernel that can do an op, scheduled as for the target and, where they differ, as for a GPU with its features.
+fn ways(op: &Op, target: &Target) -> Vec<Choice> {
+    let mut all = kernels_of(op, target);
+    for choice in kernels_of(op, &Target { software: false, ..*target }) {
+        let same = |known: &Choice| {
+            let (a, b) = (&known.schedule, &choice.schedule);
+            known.kernel.name == choice.kernel.name
+                && (&a.constants, &a.extents, a.workgroups) == (&b.constants, &b.extents, b.workgroups)
+        };
+        if !all.iter().any(same) {
+            all.push(choice);
+        }
+    }
+    all
 }
 
 impl Engine {
