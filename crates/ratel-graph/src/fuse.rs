@@ -219,14 +219,15 @@ fn concat(nodes: &[Node], id: NodeId, uses: &[usize]) -> Option<Fused> {
     Some(Fused { node: replaced(nodes, id, op, inputs), dropped: whole })
 }
 
-/// A group norm that takes the statistics of its input itself, where a kernel can.
+/// A group norm that takes the statistics of its input itself, where a kernel can, and where it need not be done in bands.
 fn whole_norm(nodes: &[Node], id: NodeId, uses: &[usize], target: &Target) -> Option<Fused> {
     let NodeKind::Op(Op::GroupNorm(norm)) = &nodes[id].kind else { return None };
     let GroupNorm { batch, pixels, c, c1, groups, eps, act, .. } = *norm;
     let whole = Op::from(GroupNormWhole { batch, pixels, c, c1, groups, eps, act });
     let mut inputs = nodes[id].inputs.clone();
     let (_, stats) = inputs.remove(inputs.iter().position(|(name, _)| *name == "stats")?);
-    let fits = !target.twins && uses[stats] == 1 && choose(&whole, target).is_some();
+    let bound = whole.operands().iter().all(|operand| operand.bytes(target) <= target.limits.binding_bytes);
+    let fits = !target.twins && uses[stats] == 1 && bound && choose(&whole, target).is_some();
     fits.then(|| Fused { node: replaced(nodes, id, whole, inputs), dropped: stats })
 }
 
