@@ -143,10 +143,7 @@ impl Operation for Conv2d {
 
     fn operands(&self) -> Vec<Operand> {
         let (pixels, out) = (self.batch * self.h * self.w, self.output_count());
-        let mut all = vec![Operand::activation("x", pixels * self.c1)];
-        if self.c1 < self.c {
-            all.push(Operand::activation("x2", pixels * (self.c - self.c1)));
-        }
+        let mut all = Operand::side_by_side(pixels, self.c, self.c1);
         all.push(Operand::weight("w", self.window[0] * self.window[1] * self.c * self.n));
         if self.bias {
             all.push(Operand::vector("bias", self.n));

@@ -66,10 +66,7 @@ impl Operation for GroupNorm {
 
     fn operands(&self) -> Vec<Operand> {
         let pixels = self.batch * self.rows;
-        let mut all = vec![Operand::activation("x", pixels * self.c1)];
-        if self.c1 < self.c {
-            all.push(Operand::activation("x2", pixels * (self.c - self.c1)));
-        }
+        let mut all = Operand::side_by_side(pixels, self.c, self.c1);
         all.push(Operand::vector("stats", self.batch * self.pixels.div_ceil(self.chunk) * self.groups * 2));
         all.push(Operand::vector("gamma", self.c));
         all.push(Operand::vector("beta", self.c));

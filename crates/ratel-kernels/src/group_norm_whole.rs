@@ -70,10 +70,7 @@ impl Operation for GroupNormWhole {
 
     fn operands(&self) -> Vec<Operand> {
         let pixels = self.batch * self.pixels;
-        let mut all = vec![Operand::activation("x", pixels * self.c1)];
-        if self.c1 < self.c {
-            all.push(Operand::activation("x2", pixels * (self.c - self.c1)));
-        }
+        let mut all = Operand::side_by_side(pixels, self.c, self.c1);
         all.push(Operand::vector("gamma", self.c));
         all.push(Operand::vector("beta", self.c));
         all.push(Operand::activation("y", pixels * self.c));

@@ -99,10 +99,7 @@ impl Operation for Matmul {
     fn operands(&self) -> Vec<Operand> {
         let Matmul { m, n, k, k1, .. } = *self;
         let (layers, columns) = (self.layers.count(), self.w_columns());
-        let mut all = vec![Operand::activation("x", m * k1)];
-        if k1 < k {
-            all.push(Operand::activation("x2", m * (k - k1)));
-        }
+        let mut all = Operand::side_by_side(m, k, k1);
         all.push(Operand::weight("w", layers * k * columns));
         if self.bias {
             all.push(Operand::vector("bias", layers * columns));

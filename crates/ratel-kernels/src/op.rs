@@ -38,6 +38,15 @@ impl Operand {
         Operand { name, role: Role::Activation, count, touched: count }
     }
 
+    /// Rows of `c` values that are read: the first `c1` of each lie in `x`, and what is left, if any, in `x2`.
+    pub(crate) fn side_by_side(rows: usize, c: usize, c1: usize) -> Vec<Self> {
+        let mut all = vec![Operand::activation("x", rows * c1)];
+        if c1 < c {
+            all.push(Operand::activation("x2", rows * (c - c1)));
+        }
+        all
+    }
+
     /// A layer's matrix.
     pub const fn weight(name: &'static str, count: usize) -> Self {
         Operand { name, role: Role::Weight, count, touched: count }
