@@ -33,7 +33,7 @@ pub(crate) fn split(op: &Op, places: &[Place], target: &Target) -> Vec<(Op, Vec<
 }
 
 /// Whether every operand can be bound.
-fn fits(op: &Op, target: &Target) -> bool {
+pub(crate) fn fits(op: &Op, target: &Target) -> bool {
     op.operands().iter().all(|operand| operand.bytes(target) <= target.limits.binding_bytes)
 }
 

@@ -3,6 +3,7 @@
 //! A rule looks at one node and its inputs, and if it fits rewrites the node in place: the op that was fused in is then
 //! read by no one and is dropped. A tensor that something else reads too, or that a trace asked for, is never fused away.
 
+use crate::bands;
 use crate::graph::{Finished, Node, NodeId, NodeKind};
 use ratel_kernels::activation::Act;
 use ratel_kernels::conv2d::Conv2d;
@@ -226,8 +227,7 @@ fn whole_norm(nodes: &[Node], id: NodeId, uses: &[usize], target: &Target) -> Op
     let whole = Op::from(GroupNormWhole { batch, pixels, c, c1, groups, eps, act });
     let mut inputs = nodes[id].inputs.clone();
     let (_, stats) = inputs.remove(inputs.iter().position(|(name, _)| *name == "stats")?);
-    let bound = whole.operands().iter().all(|operand| operand.bytes(target) <= target.limits.binding_bytes);
-    let fits = !target.twins && uses[stats] == 1 && bound && choose(&whole, target).is_some();
+    let fits = !target.twins && uses[stats] == 1 && bands::fits(&whole, target) && choose(&whole, target).is_some();
     fits.then(|| Fused { node: replaced(nodes, id, whole, inputs), dropped: stats })
 }
 
