@@ -38,6 +38,11 @@ var<immediate> p: Params;
 
 var<workgroup> values: array<Elem4, VALUES>;   // a lane reads what it wrote itself, so no barrier is needed
 
+fn input(pixel: u32, column: u32) -> Elem4 {
+    if column < p.c1 / 4u { return x[pixel * (p.c1 / 4u) + column]; }
+    return x2[pixel * ((p.c - p.c1) / 4u) + column - p.c1 / 4u];
+}
+
 @compute @workgroup_size(WG)
 fn group_norm_whole_columns(
     @builtin(workgroup_id) wg: vec3<u32>,
@@ -54,26 +59,12 @@ fn group_norm_whole_columns(
     let row = select(lane / COLUMNS, p.pixels, lane >= STEP * COLUMNS);
     let first_pixel = image * p.pixels;
 
-    var base: f32;
-    if first_column < p.c1 / 4u {
-        base = f32(x[first_pixel * (p.c1 / 4u) + first_column].x);
-    } else {
-        base = f32(x2[first_pixel * ((p.c - p.c1) / 4u) + first_column - p.c1 / 4u].x);
-    }
+    let base = f32(input(first_pixel, first_column).x);
     var sum = vec4(0.0);
-    if column < p.c1 / 4u {
-        for (var i = row; i < p.pixels; i += STEP) {
-            let value = x[(first_pixel + i) * (p.c1 / 4u) + column];
-            values[i * COLUMNS + across] = value;
-            sum += vec4<f32>(value) - base;
-        }
-    } else {
-        let pitch = (p.c - p.c1) / 4u;
-        for (var i = row; i < p.pixels; i += STEP) {
-            let value = x2[(first_pixel + i) * pitch + column - p.c1 / 4u];
-            values[i * COLUMNS + across] = value;
-            sum += vec4<f32>(value) - base;
-        }
+    for (var i = row; i < p.pixels; i += STEP) {
+        let value = input(first_pixel + i, column);
+        values[i * COLUMNS + across] = value;
+        sum += vec4<f32>(value) - base;
     }
     // the mean stays in two parts, which hold it to more digits than one f32
     let count = f32(4u * VALUES);
