@@ -244,11 +244,13 @@ impl Bench<'_> {
             };
             let ran = session.run_again(&mut Hooks { cancel: Some(&enough), progress: Some(&mut progress) });
             match ran {
-                Err(EngineError::Cancelled) if !self.stop.load(Ordering::Relaxed) && run == 0 => far_enough = last.0,
                 Err(EngineError::Cancelled) if !self.stop.load(Ordering::Relaxed) => {
                     let (done, seconds) = last;
-                    let of_all = seconds / flops(&session.plan().steps[prologue.len()..done]).max(1.0);
-                    return Ok([prologue, rest].map(|steps| Time::Expected(flops(steps) * of_all)));
+                    if run > 0 {
+                        let of_all = seconds / flops(&session.plan().steps[prologue.len()..done]).max(1.0);
+                        return Ok([prologue, rest].map(|steps| Time::Expected(flops(steps) * of_all)));
+                    }
+                    far_enough = done;
                 }
                 ran => ran?,
             }
